@@ -1,0 +1,226 @@
+"""What holds for every kind of data set: what is written, what is left out, what is refused."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.datasets import fakes
+from vlsmctl.datasets import build
+from vlsmctl.datasets.build import prepare, recognise, slug
+from vlsmctl.datasets.manifest import read_manifest
+from vlsmctl.errors import NoReadableInput, UsageError
+from vlsmctl.formats.raster import read_picture
+
+
+def test_the_folder_holds_what_the_manifest_says(tmp_path: Path) -> None:
+    raw = fakes.generic(tmp_path / "My Polyps", empty=(3,))
+    outcome = prepare("generic", raw, tmp_path / "data")
+    assert outcome.folder == tmp_path / "data" / "my-polyps"
+    assert (sum(outcome.counts.values()), outcome.empty, outcome.left_out) == (10, 1, ())
+    manifest = read_manifest(outcome.folder)
+    assert manifest.info["counts"] == outcome.counts
+    for record in manifest.records:
+        pixels = read_picture(outcome.folder / record.image)
+        with Image.open(outcome.folder / record.mask) as opened:
+            assert opened.mode == "L"
+            mask = np.asarray(opened)
+        assert pixels.shape == (record.height, record.width, 3)
+        assert mask.shape == (record.height, record.width)
+        assert set(np.unique(mask)) <= {0, 255}
+        assert record.foreground == pytest.approx((mask == 255).mean())
+        assert record.sha256 == hashlib.sha256(pixels.tobytes()).hexdigest()
+        assert record.prompts["p1"] == "my polyps"
+    assert sorted(path.name for path in outcome.folder.iterdir()) == [
+        "dataset.json", "images", "manifest.jsonl", "masks",
+    ]  # fmt: skip
+
+
+def test_two_runs_give_the_same_bytes(tmp_path: Path) -> None:
+    raw = fakes.generic(tmp_path / "raw")
+    folders = [prepare("generic", raw, tmp_path / out).folder for out in ("one", "two")]
+    files = [sorted(p.relative_to(folder) for p in folder.rglob("*") if p.is_file()) for folder in folders]
+    assert files[0] == files[1]
+    assert all((folders[0] / file).read_bytes() == (folders[1] / file).read_bytes() for file in files[0])
+
+
+def test_again_in_place_keeps_added_files_and_drops_old_images(tmp_path: Path) -> None:
+    raw = fakes.generic(tmp_path / "raw")
+    folder = prepare("generic", raw, tmp_path / "data").folder
+    (folder / "notes.txt").write_text("mine", encoding="utf-8")
+    (raw / "images" / "case00.png").unlink()
+    (raw / "masks" / "case00.png").unlink()
+    prepare("generic", raw, tmp_path / "data")
+    assert len(read_manifest(folder).records) == 9
+    assert not (folder / "images" / "case00.png").exists()
+    assert (folder / "notes.txt").read_text(encoding="utf-8") == "mine"
+    assert [path.name for path in (tmp_path / "data").iterdir()] == ["raw"]
+
+
+def test_a_folder_that_prepare_did_not_make_is_left_alone(tmp_path: Path) -> None:
+    raw = fakes.generic(tmp_path / "raw")
+    precious = tmp_path / "data" / "raw" / "thesis.txt"
+    precious.parent.mkdir(parents=True)
+    precious.write_text("years of work", encoding="utf-8")
+    with pytest.raises(UsageError, match="not made by vlsmctl"):
+        prepare("generic", raw, tmp_path / "data")
+    assert precious.exists()
+
+
+@pytest.mark.parametrize("stop", ["write_manifest", "_put_in_place", "write_pair"])
+def test_a_run_that_ends_early_leaves_the_former_set_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: str
+) -> None:
+    raw = fakes.generic(tmp_path / "raw")
+    folder = prepare("generic", raw, tmp_path / "data").folder
+    before = read_manifest(folder)
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(build, stop, interrupted)
+    (raw / "images" / "case00.png").unlink()
+    with pytest.raises(KeyboardInterrupt):
+        prepare("generic", raw, tmp_path / "data")
+    assert read_manifest(folder) == before
+    assert [path.name for path in (tmp_path / "data").iterdir()] == ["raw"]
+
+
+def test_a_swap_that_the_system_refuses_puts_the_former_set_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw = fakes.generic(tmp_path / "raw")
+    folder = prepare("generic", raw, tmp_path / "data").folder
+    before = read_manifest(folder)
+    rename = Path.rename
+
+    def refuse_the_new_one(self: Path, target: Path) -> Path:
+        if self.name == "set":
+            raise PermissionError(13, "Permission denied", str(self))
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", refuse_the_new_one)
+    with pytest.raises(UsageError, match="Permission denied"):
+        prepare("generic", raw, tmp_path / "data")
+    assert read_manifest(folder) == before
+    assert [path.name for path in (tmp_path / "data").iterdir()] == ["raw"]
+
+
+def test_what_a_killed_run_left_goes_after_a_day(tmp_path: Path) -> None:
+    raw = fakes.generic(tmp_path / "raw")
+    old, young = tmp_path / "data" / ".raw.0000.part", tmp_path / "data" / ".raw.1111.part"
+    for folder in (old, young):
+        folder.mkdir(parents=True)
+    yesterday = time.time() - 2 * 24 * 3600
+    os.utime(old, (yesterday, yesterday))
+    prepare("generic", raw, tmp_path / "data")
+    assert (old.exists(), young.exists()) == (False, True)
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    raw = fakes.generic(tmp_path / "raw")
+    (tmp_path / "data").write_text("a file", encoding="utf-8")
+    with pytest.raises(UsageError, match="could not make"):
+        prepare("generic", raw, tmp_path / "data")
+
+
+def test_bad_files_are_named_and_the_rest_is_done(tmp_path: Path) -> None:
+    raw = fakes.generic(tmp_path / "raw", count=12)
+    (raw / "masks" / "case00.png").unlink()
+    (raw / "images" / "case01.png").unlink()
+    fakes.truncate(raw / "images" / "case02.png")
+    (raw / "masks" / "case03.png").write_bytes(b"")
+    fakes.save(raw / "masks" / "case04.png", fakes.grey(fakes.blob(height=32, width=48)))
+    fakes.save(raw / "images" / "case05.jpg", fakes.picture(5))
+    (raw / "images" / "notes.txt").write_text("hello", encoding="utf-8")
+    (raw / "images" / "case06.png").write_text("not a picture", encoding="utf-8")
+    (raw / "images" / "more").mkdir()
+    (raw / "images" / ".DS_Store").write_bytes(b"x")
+    outcome = prepare("generic", raw, tmp_path / "data")
+    left_out = {one.file: (one.expected, one.found) for one in outcome.left_out}
+    assert set(left_out) == {
+        "images/case00.png", "masks/case01.png", "images/case02.png", "masks/case03.png",
+        "masks/case04.png", "images/case05.jpg", "masks/case05.png", "images/notes.txt",
+        "images/case06.png", "images/more",
+    }  # fmt: skip
+    assert left_out["masks/case04.png"] == ("a mask of 32 x 32 pixels, as the image", "48 x 32 pixels")
+    assert "case05.jpg, case05.png" in left_out["images/case05.jpg"][1]
+    assert str(tmp_path) not in str(left_out)
+    records = read_manifest(outcome.folder).records
+    assert [record.id for record in records] == [f"case{n:02d}" for n in (7, 8, 9, 10, 11)]
+    assert not (outcome.folder / "images" / "case04.png").exists()
+    written = json.loads((outcome.folder / "dataset.json").read_text(encoding="utf-8"))
+    assert {one["file"] for one in written["left_out"]} == set(left_out)
+
+
+def test_plain_files_are_copied_and_others_become_png(tmp_path: Path) -> None:
+    raw = fakes.generic(tmp_path / "raw", count=3)
+    Image.fromarray(fakes.picture(50)).save(raw / "images" / "plain.jpeg", quality=80)
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    Image.fromarray(fakes.picture(51, 32, 48)).save(raw / "images" / "turned.jpg", exif=turned)
+    fakes.save(raw / "images" / "scan.tif", fakes.picture(52))
+    Image.fromarray(fakes.picture(53)).convert("P").save(raw / "images" / "palette.png")
+    for name in ("plain", "scan", "palette"):
+        fakes.save(raw / "masks" / f"{name}.png", fakes.grey(fakes.blob()))
+    fakes.save(raw / "masks" / "turned.png", fakes.grey(fakes.blob(height=48, width=32)))
+    outcome = prepare("generic", raw, tmp_path / "data")
+    assert outcome.left_out == ()
+    images = {record.id: record for record in read_manifest(outcome.folder).records}
+    names = {images[name].image for name in ("plain", "turned", "scan", "palette")}
+    assert names == {"images/plain.jpg", "images/turned.png", "images/scan.png", "images/palette.png"}
+    assert (images["turned"].height, images["turned"].width) == (48, 32)
+    copied = (outcome.folder / "images" / "plain.jpg").read_bytes()
+    assert copied == (raw / "images" / "plain.jpeg").read_bytes()
+    for name in ("turned", "scan", "palette"):
+        source = next((raw / "images").glob(f"{name}.*"))
+        assert (read_picture(outcome.folder / images[name].image) == read_picture(source)).all()
+
+
+def test_nothing_usable_says_what_was_expected(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(NoReadableInput, match=r"expected images/ and masks/.*found nothing"):
+        prepare("generic", tmp_path / "empty", tmp_path / "data")
+    raw = fakes.generic(tmp_path / "raw", count=2)
+    for path in (raw / "images").iterdir():
+        fakes.truncate(path)
+    with pytest.raises(NoReadableInput, match=r"images/case00\.png"):
+        prepare("generic", raw, tmp_path / "data")
+    assert list((tmp_path / "data").iterdir()) == []
+
+
+def test_wrong_arguments_are_usage_errors(tmp_path: Path) -> None:
+    raw = fakes.generic(tmp_path / "raw", count=1)
+    with pytest.raises(UsageError, match=r"unknown data set 'fuseq'.*fuseg"):
+        prepare("fuseq", raw, tmp_path / "data")
+    with pytest.raises(UsageError, match="--raw is missing"):
+        prepare("fuseg", None, tmp_path / "data")
+    with pytest.raises(UsageError, match="found nothing"):
+        prepare("generic", tmp_path / "nowhere", tmp_path / "data")
+    for name in ("../up", "a/b", "Upper", ""):
+        with pytest.raises(UsageError, match="--name"):
+            prepare("generic", raw, tmp_path / "data", rename=name)
+
+
+def test_recognise_finds_each_set_once(tmp_path: Path) -> None:
+    fakes.fuseg(tmp_path / "raw" / "fuseg")
+    fakes.generic(tmp_path / "raw" / "mine")
+    (tmp_path / "raw" / "other").mkdir()
+    found = recognise(tmp_path / "raw")
+    assert sorted((name, root.name) for name, root in found) == [("fuseg", "fuseg"), ("generic", "mine")]
+    with pytest.raises(NoReadableInput, match=r"train/labels"):
+        recognise(tmp_path / "raw" / "other")
+
+
+@pytest.mark.parametrize(
+    ("text", "name"), [("Kvasir-SEG", "kvasir-seg"), ("ä b__c", "b-c"), ("..", "dataset"), ("x", "x")]
+)
+def test_slug(text: str, name: str) -> None:
+    assert slug(text) == name

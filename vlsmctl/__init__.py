@@ -1,0 +1,1 @@
+"""vlsmctl: small adapters for frozen vision-language segmentation models, on medical images."""

@@ -1,0 +1,136 @@
+"""The adapter file and the resume state: safetensors both, written atomically, read strictly."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from vlsmctl.adapters.build import attach, trained
+from vlsmctl.errors import UsageError
+from vlsmctl.files import atomic_path
+from vlsmctl.models.build import MODELS, Base, build
+
+ADAPTER_FORMAT = 1
+STATE_FORMAT = 1
+
+
+class AdapterFacts(BaseModel):
+    """What an adapter file says of itself, besides its tensors.
+
+    base_sha256: hash of the base model it was trained on. class_prompt: what `predict` asks for when no
+    prompt is given (p1 of the data set). manifest_sha256: the data it was trained on.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format: int = ADAPTER_FORMAT
+    base: str
+    base_sha256: str
+    method: str
+    bottleneck: int | None
+    image_size: int
+    threshold: float
+    class_prompt: str | None
+    data: str
+    manifest_sha256: str
+    licences: dict[str, str]
+    vlsmctl: str
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """A base model with an adapter in place, ready to use."""
+
+    base: Base
+    facts: AdapterFacts
+
+
+def save_adapter(path: Path, tensors: dict[str, Tensor], facts: AdapterFacts) -> None:
+    """Writes the trained parameters (and nothing else) with their facts."""
+    with atomic_path(path) as temporary:
+        save_file(_plain(tensors), temporary, {"vlsmctl": facts.model_dump_json()})
+
+
+def read_adapter(path: Path) -> tuple[AdapterFacts, dict[str, Tensor]]:
+    """Raises UsageError when `path` is not a whole adapter file of this tool."""
+    if not path.is_file():
+        raise UsageError(f"no adapter file at {str(path)!r}", hint="vlsmctl train --preset NAME")
+    try:
+        text, tensors = _read(path)
+        facts = AdapterFacts.model_validate_json(text)
+    except (SafetensorError, KeyError, ValidationError, ValueError, OSError) as error:
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UsageError(f"{path} is not an adapter that vlsmctl wrote, or is damaged: {first}") from error
+    if facts.format > ADAPTER_FORMAT:
+        raise UsageError(
+            f"{path} has adapter format {facts.format}, this vlsmctl reads up to {ADAPTER_FORMAT}",
+            hint="pip install --upgrade vlsmctl",
+        )
+    return facts, tensors
+
+
+def load_adapted(path: Path, *, weights: Path | None = None, force: bool = False) -> Adapted:
+    """The base model that an adapter file names, with the adapter in place, in evaluation mode.
+
+    Raises UsageError when this machine's base model is not the one that the adapter was trained on
+    (unless `force`), MissingWeights when it is not here at all.
+    """
+    facts, tensors = read_adapter(path)
+    if facts.base not in MODELS:
+        raise UsageError(f"{path} needs base model {facts.base!r}, known: {', '.join(MODELS)}")
+    base = build(facts.base, weights)
+    if base.sha256 != facts.base_sha256 and not force:
+        raise UsageError(
+            f"{path} was trained on another {facts.base!r} base model: expected sha256 "
+            f"{facts.base_sha256[:12]}, found {base.sha256[:12]}",
+            hint="use the same weights, or --force",
+        )
+    attach(base.model, facts.method, facts.bottleneck)
+    put_trained(base, tensors, path)
+    return Adapted(base, facts)
+
+
+def put_trained(base: Base, tensors: dict[str, Tensor], path: Path) -> None:
+    """Copies trained parameters into the model; names and shapes must agree exactly."""
+    own = trained(base.model)
+    wrong = sorted(set(own) ^ set(tensors)) or sorted(
+        name for name, value in tensors.items() if value.shape != own[name].shape
+    )
+    if wrong:
+        raise UsageError(f"{path} does not fit its method: {len(wrong)} tensors differ ({wrong[0]}, ...)")
+    base.model.load_state_dict(tensors, strict=False)
+
+
+def save_state(path: Path, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+    """Writes the resume state in one file: `facts` (JSON) and tensors."""
+    with atomic_path(path) as temporary:
+        save_file(_plain(tensors), temporary, {"vlsmctl": json.dumps({"format": STATE_FORMAT, **facts})})
+
+
+def read_state(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Raises UsageError when the state cannot be used."""
+    try:
+        text, tensors = _read(path)
+        facts: dict[str, Any] = json.loads(text)
+    except (SafetensorError, KeyError, ValueError, OSError) as error:
+        raise UsageError(f"{path}: the resume state cannot be read ({error})") from error
+    if facts.pop("format", None) != STATE_FORMAT:
+        raise UsageError(f"{path}: the resume state was written by another version of vlsmctl")
+    return facts, tensors
+
+
+def _plain(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+
+
+def _read(path: Path) -> tuple[str, dict[str, Tensor]]:
+    with safe_open(path, framework="pt") as file:
+        text = (file.metadata() or {})["vlsmctl"]
+        return text, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118

@@ -1,0 +1,122 @@
+"""`vlsmctl eval`: score a run on a split, or one folder of masks against another."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from vlsmctl.console import console, out, track
+from vlsmctl.errors import SOME_FAILED, UsageError
+
+if TYPE_CHECKING:
+    from vlsmctl.evaluation import CasePair, Scores
+
+WORTH_PROCESSES = 200  # cases from which starting processes costs less than it saves
+
+
+def evaluate(
+    run: Annotated[
+        Path | None, typer.Argument(help="A run folder (default: the latest run).", show_default=False)
+    ] = None,
+    split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
+    prompts: Annotated[
+        str | None,
+        typer.Option(
+            help="random, p0..pN, or all (each in turn); default: as in the run.", show_default=False
+        ),
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="A prepared data set other than the run's own.", show_default=False)
+    ] = None,
+    pred: Annotated[
+        Path | None, typer.Option(help="A folder of predicted masks ...", show_default=False)
+    ] = None,
+    gt: Annotated[Path | None, typer.Option(help="... and one of true masks.", show_default=False)] = None,
+    result_folder: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", help="Where scores go (default: in the run; with --pred: eval).", show_default=False
+        ),
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
+    batch_size: Annotated[int, typer.Option(min=1)] = 16,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=0, help="Processes that score (default: by the number of cases).", show_default=False
+        ),
+    ] = None,
+    force: Annotated[bool, typer.Option(help="Use the adapter on another base model.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Score masks: Dice, IoU and HD95 for each case, and means with 95 % intervals."""
+    from vlsmctl.evaluation import score_cases, summarise, write_scores
+
+    if (pred is None) != (gt is None):
+        raise UsageError("--pred and --gt go together: a folder of predicted masks and one of true masks")
+    if pred is not None and gt is not None:
+        if run is not None:
+            raise UsageError("give a run, or --pred and --gt, not both")
+        from vlsmctl.evaluation import match_folders
+
+        pairs, extra = match_folders(pred, gt)
+        folder, title = result_folder or Path("eval"), f"{pred} against {gt}"
+    else:
+        pairs, folder, title = _predicted(
+            run, split, prompts, data, result_folder, device, batch_size, force
+        )
+        extra = []
+    if workers is None:
+        workers = (os.cpu_count() or 1) if len(pairs) >= WORTH_PROCESSES else 0
+    scores = score_cases(
+        pairs, workers=workers, progress=lambda rows: track(rows, "scoring", len(pairs)), extra=extra
+    )
+    write_scores(folder, scores)
+    summary = summarise(scores)
+    if as_json:
+        out().print(json.dumps({"folder": str(folder), **summary}, ensure_ascii=False), markup=False)
+    else:
+        _show(scores, summary, title, folder)
+    if summary["n_failed"]:
+        raise typer.Exit(SOME_FAILED)
+
+
+def _predicted(
+    run: Path | None, split: str, prompts: str | None, data: Path | None, result_folder: Path | None,
+    device: str, batch_size: int, force: bool,
+) -> tuple[list[CasePair], Path, str]:  # fmt: skip
+    """Predicts a split with a run; the pairs to score, where scores go, and a title."""
+    from vlsmctl import runs
+    from vlsmctl.datasets.manifest import read_manifest
+    from vlsmctl.prediction import predictor_from_run
+    from vlsmctl.runtime import pick_device
+    from vlsmctl.scoring import predict_split
+
+    folder = runs.find_run(run)
+    document = runs.read_run(folder)
+    manifest = read_manifest(data or Path(document["data"]["folder"]))
+    if data is None and manifest.hash != document["data"]["manifest_sha256"]:
+        console().print("note: the data set has changed since this run was trained", markup=False)
+    choice = prompts or document["preset"]["prompts"]["eval"]
+    where = result_folder or folder / "eval" / "-".join([manifest.folder.name, split, choice])
+    predictor = predictor_from_run(folder, device=pick_device(device), force=force)
+    pairs = predict_split(
+        predictor, manifest, split, choice, document["seed"], where / "masks", batch_size=batch_size,
+        tick=track,
+    )  # fmt: skip
+    return pairs, where, f"{folder}: {manifest.folder.name} {split}, prompts {choice}"
+
+
+def _show(scores: Scores, summary: dict[str, Any], title: str, folder: Path) -> None:
+    from vlsmctl.evaluation import score_table
+
+    screen = out()
+    screen.print(title, markup=False)
+    screen.print(score_table(summary))
+    for path in scores.extra:
+        console().print(f"no true mask for {path}", markup=False)
+    screen.print(f"scores: {folder / 'scores.csv'}, {folder / 'summary.json'}", markup=False)

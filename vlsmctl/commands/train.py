@@ -1,0 +1,167 @@
+"""`vlsmctl train`: fine-tune a method on a prepared data set."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from vlsmctl.console import bars, console, out
+from vlsmctl.errors import INTERRUPTED, UsageError
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bars
+
+    from vlsmctl.config import Preset
+    from vlsmctl.resume import EpochLine, Progress
+    from vlsmctl.training import Fitted
+
+
+def train(
+    preset: Annotated[str, typer.Option(help="A shipped preset, or a YAML file.")],
+    data: Annotated[
+        Path, typer.Option(help="The folder of prepared data sets, or one prepared data set.")
+    ] = Path("data"),
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a preset key; repeat.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Same as --set train.seed=N.")] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the newest run of this preset; start one if none.")
+    ] = False,
+    runs_folder: Annotated[Path, typer.Option("--out", help="Where run folders go.")] = Path("runs"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Fine-tune an adapter; prints the run folder last."""
+    from vlsmctl.config import load_preset
+
+    loaded = load_preset(preset, overrides or [], seed)
+    fitted = start(loaded, Path(preset).stem, data, runs_folder, resume=resume)
+    best = fitted.progress
+    document = {
+        "run": str(fitted.run),
+        "best_epoch": best.best_epoch,
+        "val_dice": best.best_dice,
+        "trainable": fitted.trainable,
+        "total": fitted.total,
+        "seconds": round(fitted.seconds, 1),
+        "status": "interrupted" if fitted.interrupted else "finished",
+    }
+    if as_json:
+        out().print(json.dumps(document), markup=False)
+    elif fitted.is_main:
+        console().print(
+            f"best validation Dice {best.best_dice:.4f} in epoch {best.best_epoch} of {best.epoch}; "
+            f"{fitted.trainable:,} of {fitted.total:,} parameters trained; {fitted.seconds:.0f} s",
+            markup=False,
+        )
+        out().print(str(fitted.run), markup=False)
+    if fitted.interrupted:
+        console().print(f"stopped; go on with: vlsmctl train --preset {preset} --resume", markup=False)
+        raise typer.Exit(INTERRUPTED)
+
+
+def start(preset: Preset, name: str, data: Path, runs_folder: Path, *, resume: bool = False) -> Fitted:
+    """Runs training with live progress; the newest run of `name` is gone on with when `resume` is set."""
+    from vlsmctl import runs
+    from vlsmctl.datasets.manifest import read_manifest
+    from vlsmctl.models.build import build
+    from vlsmctl.runtime import polite_stop
+    from vlsmctl.training import finished, fit
+
+    manifest = read_manifest(data_folder(data, preset.data))
+    run, resuming = _run_folder(preset, name, runs_folder, manifest.hash, resume=resume)
+    if resuming and (done := finished(run)) is not None:
+        console().print(f"{run} is finished already", markup=False)
+        return done
+    base = build(preset.model, preset.weights)
+    with polite_stop() as stop, Live(preset.train.epochs, base.name, preset.method) as watcher:
+        fitted = fit(preset, base, manifest, run, stop=stop, watcher=watcher, resume=resuming)
+    if fitted.is_main and (run / runs.ADAPTER).is_file():
+        runs.point_latest(runs_folder, run)
+    return fitted
+
+
+def data_folder(data: Path, name: str) -> Path:
+    """`data` itself when it is a prepared data set, else the data set `name` below it."""
+    return data if (data / "dataset.json").is_file() else data / name
+
+
+def _run_folder(
+    preset: Preset, name: str, runs_folder: Path, manifest_hash: str, *, resume: bool
+) -> tuple[Path, bool]:
+    from vlsmctl import runs
+    from vlsmctl.training import preset_hash
+
+    last = runs.last_run_of(runs_folder, name) if resume else None
+    if last is None:
+        if resume:
+            console().print(f"nothing to resume below {runs_folder / name}; starting", markup=False)
+        return runs.new_run(runs_folder, name, preset.train.seed), False
+    document = runs.read_run(last)
+    if document["preset_sha256"] != preset_hash(preset):
+        raise UsageError(
+            f"{last} was started with other settings than these, so it cannot be resumed with them",
+            hint=f"give the same --set and --seed as then (see {last / runs.RUN}), or leave --resume out",
+        )
+    if document["data"]["manifest_sha256"] != manifest_hash:
+        raise UsageError(f"{last} was started on other data: the manifest has changed since")
+    return last, True
+
+
+class Live:
+    """Shows training on stderr: a bar with loss, Dice, speed and time left, or a plain line an epoch."""
+
+    def __init__(self, epochs: int, model: str, method: str) -> None:
+        self.epochs, self.title = epochs, f"{model} {method}"
+        self.bars: Bars | None = bars("loss", "dice", "speed") if console().is_terminal else None
+        self.task: Any = None
+        self.dice = "-"
+        self.images, self.epoch_started = 0, time.perf_counter()
+
+    def __enter__(self) -> Live:
+        if self.bars is not None:
+            self.bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.bars is not None:
+            self.bars.stop()
+
+    def started(self, trainable: int, total: int, images: int, device: str) -> None:
+        self.images = images
+        console().print(
+            f"{self.title}: {trainable:,} of {total:,} parameters train on {images} images, on {device}",
+            markup=False,
+        )
+        if self.bars is not None and trainable:
+            self.task = self.bars.add_task("epoch 0", total=self.epochs, loss="-", dice="-", speed="")
+
+    def batch_done(self, epoch: int, batch: int, batches: int, loss: float) -> None:
+        if self.bars is not None:
+            self.bars.update(
+                self.task,
+                description=f"epoch {epoch}/{self.epochs}",
+                completed=epoch - 1 + batch / (batches + 0.3),
+                loss=f"{loss:.3f}",
+            )
+
+    def epoch_done(self, line: EpochLine, progress: Progress) -> None:
+        best = " (best)" if progress.best_epoch == line.epoch else ""
+        if self.bars is not None:
+            self.bars.update(
+                self.task,
+                completed=line.epoch,
+                loss=f"{line.loss:.3f}",
+                dice=f"{line.dice:.4f} best {progress.best_dice:.4f}",
+                speed=f"{line.images_per_second:.0f} images/s",
+            )
+            return
+        console().print(
+            f"epoch {line.epoch}/{self.epochs} loss {line.loss:.4f} dice {line.dice:.4f}{best} "
+            f"lr {line.lr:.1e} {line.images_per_second:.0f} images/s {line.seconds:.1f} s",
+            markup=False,
+        )

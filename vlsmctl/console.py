@@ -1,0 +1,97 @@
+"""What a person sees: results on stdout, progress and messages on stderr."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+T = TypeVar("T")
+
+PLAIN_INTERVAL = 10  # seconds between lines where there is no terminal
+
+_state = {"quiet": False, "verbose": False}
+
+
+def configure(*, quiet: bool, verbose: bool) -> None:
+    """Sets how much is said on stderr for the rest of the process."""
+    _state.update(quiet=quiet, verbose=verbose)
+
+
+def out() -> Console:
+    """The console for results (stdout)."""
+    return Console(file=sys.stdout, highlight=False, soft_wrap=True)
+
+
+def console(*, always: bool = False) -> Console:
+    """The console for progress and messages (stderr); silent under --quiet unless `always`."""
+    return Console(file=sys.stderr, highlight=False, soft_wrap=True, quiet=_state["quiet"] and not always)
+
+
+def is_verbose() -> bool:
+    return _state["verbose"]
+
+
+def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+    """A table for stdout; cells are plain text."""
+    from rich.text import Text
+
+    made = Table(*headings)
+    for row in rows:
+        made.add_row(*(Text(cell) for cell in row))
+    return made
+
+
+def bars(*fields: str) -> Progress:
+    """A progress bar on stderr with a column for each of `fields`, and the time left."""
+    extra = [TextColumn(f"{field} {{task.fields[{field}]}}") for field in fields]
+    return Progress(
+        TextColumn("{task.description}"), BarColumn(bar_width=20), *extra, TimeRemainingColumn(),
+        console=console(),
+    )  # fmt: skip
+
+
+@contextmanager
+def live_count(description: str, total: int) -> Iterator[Callable[[], None]]:
+    """Counts up to `total` by calls of what it gives: a bar, or a plain line now and then."""
+    screen = console()
+    if screen.is_terminal and not screen.quiet:
+        with _counting_bar(screen) as progress:
+            task = progress.add_task(description, total=total)
+            yield lambda: progress.advance(task)
+        return
+    done, said = 0, time.monotonic()
+
+    def tick() -> None:
+        nonlocal done, said
+        done += 1
+        if time.monotonic() - said > PLAIN_INTERVAL:
+            said = time.monotonic()
+            screen.print(f"{description}: {done} of {total}", markup=False)
+
+    yield tick
+
+
+def track(items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
+    """Yields the items under a progress bar, or, where stderr is no terminal, with a plain line now
+    and then."""
+    if total is None:
+        items = list(items)
+        total = len(items)
+    with live_count(description, total) as tick:
+        for item in items:
+            yield item
+            tick()
+
+
+def _counting_bar(screen: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+        console=screen, transient=True,
+    )  # fmt: skip

@@ -1,0 +1,58 @@
+"""The Foot Ulcer Segmentation Challenge: 512 x 512 photographs of foot ulcers.
+
+Layout: {train,validation}/{images,labels}/*.png; test/images has no masks and is not used. The
+official validation set is the only one with masks that nobody trains on, so it becomes our split
+"test"; "val", which early stopping looks at, is a seeded tenth of the official training set.
+
+Source: https://github.com/uwm-bigdata/wound-segmentation, folder data/Foot Ulcer Segmentation Challenge.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from vlsmctl.datasets.generic import pair_folders
+from vlsmctl.datasets.records import Item, Kind, LeftOut, Listing
+
+_TITLE = "Foot Ulcer Segmentation Challenge"
+_BELOW = ("", "fuseg", _TITLE, f"data/{_TITLE}", f"wound-segmentation/data/{_TITLE}")
+_SPLITS = {"train": "train", "validation": "test"}
+
+
+def find(folder: Path) -> Path | None:
+    """The challenge's folder: the given one, or where a clone of the repository has it."""
+    candidates = [folder / below for below in _BELOW]
+    return next((root for root in candidates if any(_has_labels(root, part) for part in _SPLITS)), None)
+
+
+def list_items(root: Path) -> Listing:
+    """The pairs of the official training and validation set; ids are "train-0011", "validation-0502"."""
+    items: list[Item] = []
+    left_out: list[LeftOut] = []
+    notes: list[str] = []
+    for part, split in _SPLITS.items():
+        if not _has_labels(root, part):
+            notes.append(f"there is no {part}/images with {part}/labels")
+            continue
+        folder = root / part
+        listing = pair_folders(root, folder / "images", folder / "labels", prefix=f"{part}-", split=split)
+        items += listing.items
+        left_out += listing.left_out
+    if (root / "test" / "images").is_dir():
+        notes.append("test/images is not used: its masks were never published")
+    return Listing(tuple(items), tuple(left_out), tuple(notes))
+
+
+def _has_labels(root: Path, part: str) -> bool:
+    return (root / part / "images").is_dir() and (root / part / "labels").is_dir()
+
+
+FUSEG = Kind(
+    layout="train/images, train/labels, validation/images, validation/labels (0011.png, ...)",
+    source="https://github.com/uwm-bigdata/wound-segmentation, data/Foot Ulcer Segmentation Challenge",
+    licence="CC BY-NC (research use), as its authors state",
+    split_rule="test is the official validation set (the official test set has no masks); val is a seeded"
+    " 10 % of the official training set, identical images kept together; train is the rest of it",
+    find=find,
+    list_items=list_items,
+)

@@ -1,0 +1,165 @@
+"""Where the slices of a DICOM series lie, by position, orientation and pixel spacing alone.
+
+Source: DICOM PS3.3 C.7.6.2.1.1 (the equation that maps pixels to patient coordinates).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vlsmctl.errors import UnreadableFile
+from vlsmctl.formats.records import Geometry
+
+_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+_ORTHONORMAL = 1e-3  # cosines are often written with few decimals
+_SAME = 1e-4
+_ABSOLUTE, _RELATIVE = 0.01, 0.01  # mm; of the slice distance
+_DRIFT = 0.1  # of the slice distance
+_HINT = "give the series in parts that are each complete and evenly spaced, or resample it"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where one slice lies, as its header says.
+
+    position: float64 [3], centre of the first pixel, mm, LPS.
+    along_row, along_column: float64 [3], unit vectors from column to column and from row to row, LPS.
+    row_spacing, column_spacing: mm from row to row and from column to column.
+    thickness: mm to the next slice, as far as a single slice can say; None where it does not.
+    """
+
+    position: NDArray[np.float64]
+    along_row: NDArray[np.float64]
+    along_column: NDArray[np.float64]
+    row_spacing: float
+    column_spacing: float
+    thickness: float | None
+
+    @property
+    def normal(self) -> NDArray[np.float64]:
+        return np.cross(self.along_row, self.along_column)
+
+
+def place(
+    path: Path,
+    *,
+    position: Sequence[float],
+    orientation: Sequence[float],
+    spacing: Sequence[float],
+    thickness: float | None,
+) -> Place:
+    """The place of the slice in the file `path`, checked.
+
+    position, orientation, spacing: the numbers of ImagePositionPatient, ImageOrientationPatient and
+    PixelSpacing. Raises UnreadableFile: too few or too many numbers, not finite, spacing not above 0,
+    orientation not orthonormal.
+    """
+    for name, numbers, count in (
+        ("ImagePositionPatient", position, 3),
+        ("ImageOrientationPatient", orientation, 6),
+        ("PixelSpacing", spacing, 2),
+    ):
+        if len(numbers) != count or not np.isfinite(numbers).all():
+            raise UnreadableFile(f"{path}: {name} is not {count} finite numbers")
+    if min(spacing) <= 0:
+        raise UnreadableFile(f"{path}: PixelSpacing is not above 0")
+    along_row, along_column = np.asarray(orientation, dtype=np.float64).reshape(2, 3)
+    lengths = np.linalg.norm([along_row, along_column], axis=1)
+    if np.abs(lengths - 1).max() > _ORTHONORMAL or abs(along_row @ along_column) > _ORTHONORMAL:
+        raise UnreadableFile(f"{path}: ImageOrientationPatient is not two perpendicular unit vectors")
+    return Place(
+        position=np.asarray(position, dtype=np.float64),
+        along_row=along_row,
+        along_column=along_column,
+        row_spacing=float(spacing[0]),
+        column_spacing=float(spacing[1]),
+        thickness=thickness,
+    )
+
+
+def slice_order(places: Sequence[Place]) -> list[int]:
+    """The numbers of the slices, sorted along the normal of the first one."""
+    normal = places[0].normal
+    return sorted(range(len(places)), key=lambda number: float(places[number].position @ normal))
+
+
+def series_geometry(source: Path, places: Sequence[Place]) -> Geometry:
+    """The one affine of a whole series; voxel index is (column, row, slice).
+
+    places: in slice order. A gantry tilt gives a sheared affine: the step from slice to slice is the
+    step between positions, whatever the normal. A single slice gets the thickness that it states,
+    else 1 mm, along its normal.
+
+    Raises UnreadableFile, naming everything that is wrong, unless all slices are parallel, of the
+    same pixel spacing, at different positions, and one constant step apart.
+    """
+    first = places[0]
+    step = first.normal * (first.thickness or 1.0)
+    if len(places) > 1:
+        faults = _grid_faults(places) or _step_faults(places)
+        if faults:
+            raise UnreadableFile(f"{source}: {'; '.join(faults)}", hint=_HINT)
+        step = (places[-1].position - first.position) / (len(places) - 1)
+    affine = np.eye(4)
+    affine[:3, 0] = first.along_row * first.column_spacing
+    affine[:3, 1] = first.along_column * first.row_spacing
+    affine[:3, 2] = step
+    affine[:3, 3] = first.position
+    return Geometry(_LPS_TO_RAS @ affine)
+
+
+def is_sheared(affine: NDArray[np.float64]) -> bool:
+    """Whether the axes of a grid are not at right angles (beyond the rounding of written cosines)."""
+    axes = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+    return bool(np.abs(axes.T @ axes - np.eye(3)).max() > _ORTHONORMAL)
+
+
+def _grid_faults(places: Sequence[Place]) -> list[str]:
+    first = places[0]
+    cosines = [np.concatenate([each.along_row, each.along_column]) for each in places]
+    spacings = np.array([[each.row_spacing, each.column_spacing] for each in places])
+    faults = []
+    if np.abs(np.array(cosines) - cosines[0]).max() > _SAME:
+        faults.append("its slices have different orientations")
+    if np.abs(spacings / [first.row_spacing, first.column_spacing] - 1).max() > _SAME:
+        faults.append("its slices have different pixel spacings")
+    return faults
+
+
+def _step_faults(places: Sequence[Place]) -> list[str]:
+    positions = np.array([each.position for each in places])
+    normal = places[0].normal
+    steps = np.diff(positions, axis=0)
+    distances = steps @ normal
+    duplicates = int((distances <= _ABSOLUTE).sum())
+    if duplicates:
+        return [f"{duplicates} of its {len(places)} slices lie at the position of another one"]
+    tolerance = max(_ABSOLUTE, _RELATIVE * float(np.median(distances)))
+    shifts = steps - np.outer(distances, normal)
+    faults = []
+    if np.abs(distances - np.median(distances)).max() > tolerance:
+        faults.append(
+            f"the distance from slice to slice changes ({_span(distances)} mm): "
+            "slices are missing, or it is several series in one"
+        )
+    if np.linalg.norm(shifts - np.median(shifts, axis=0), axis=1).max() > tolerance:
+        lengths = np.linalg.norm(shifts, axis=1)
+        faults.append(
+            f"the sideways shift from slice to slice changes ({_span(lengths)} mm), "
+            "as with a changing gantry tilt"
+        )
+    straight = np.linspace(positions[0], positions[-1], len(positions))
+    drift = float(np.linalg.norm(positions - straight, axis=1).max())
+    # Steps that each pass may still add up to a slice that lies elsewhere than one affine says.
+    if not faults and drift > max(_ABSOLUTE, _DRIFT * float(np.median(distances))):
+        faults.append(f"its slices lie up to {drift:.2f} mm off an even spacing")
+    return faults
+
+
+def _span(lengths: NDArray[np.float64]) -> str:
+    return f"{lengths.min():.2f} to {lengths.max():.2f}"

@@ -1,0 +1,219 @@
+"""Mask files, whoever wrote them: which prediction belongs to which target, and reading them."""
+
+from __future__ import annotations
+
+import unicodedata
+import zlib
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vlsmctl.errors import NoReadableInput, UnreadableFile, UsageError
+from vlsmctl.formats.naming import PICTURE_SUFFIXES, scan_suffix
+from vlsmctl.formats.raster import read_mask_picture
+from vlsmctl.metrics import Mask
+
+FOREGROUND_RULE = (
+    "pictures: values above 127, or above 0 where the largest value in the file is 1; NIfTI: values above 0"
+)
+_VOLUMES = (".nii.gz", ".nii")
+_MASKS = (*_VOLUMES, *PICTURE_SUFFIXES)
+_MM = {"meter": 1000.0, "micron": 0.001}
+
+
+@dataclass(frozen=True)
+class CasePair:
+    """One target and its prediction, if there is one.
+
+    id: what the case is called in tables; prompt: which of several prompts the prediction answers;
+    group: patient or sequence, whose cases are resampled together.
+    """
+
+    id: str
+    prediction: Path | None
+    target: Path
+    group: str | None = None
+    prompt: str | None = None
+
+
+def match_folders(pred: Path, gt: Path) -> tuple[list[CasePair], list[Path]]:
+    """Pairs every mask below `gt` with its prediction below `pred`: same folder, same stem.
+
+    As `predict` names its files, the prediction for `a/case1` may be `a/case1.png`, `a/case1.nii.gz`,
+    `a/case1.jpg.png` (two inputs that would collide keep their extension) or, one for each prompt,
+    `a/case1__polyp.png`. Stems compare case-sensitively, extensions do not. With several prompts every
+    target is expected to have a prediction for each. Hidden files and other kinds are passed over.
+
+    Returns the pairs, sorted by id and prompt, and the predictions that belong to no target.
+
+    Raises: UsageError when a folder is not there, when nothing matches, or when two files claim one
+    place; NoReadableInput when a folder holds no masks.
+    """
+    targets = _targets_by_id(gt)
+    found: dict[str, dict[str | None, Path]] = defaultdict(dict)
+    extra: list[Path] = []
+    predictions = _mask_files(pred, "--pred")
+    for path in predictions:
+        claims = ((case, prompt) for case, prompt in _claims(_key(path, pred)) if case in targets)
+        case, prompt = next(claims, (None, None))
+        if case is None:
+            extra.append(path)
+        elif (rival := _rival(found[case], prompt)) is not None:
+            raise UsageError(
+                f"two predictions for {case!r}: {rival} and {path}",
+                hint="keep one of the two below --pred, or give them names that match different targets",
+            )
+        else:
+            found[case][prompt] = path
+    if len(extra) == len(predictions):
+        raise UsageError(
+            f"no prediction below {pred} has the relative path and stem of a target below {gt}: "
+            f"for example {_key(predictions[0], pred)!r} and {next(iter(targets))!r}",
+            hint="give the predictions the names of the targets (a/case1.png for a/case1.png)",
+        )
+    return list(_pairs(targets, found)), extra
+
+
+def _pairs(
+    targets: Mapping[str, Path], found: Mapping[str, Mapping[str | None, Path]]
+) -> Iterator[CasePair]:
+    """Every target with each prompt that it should have an answer to."""
+    asked = {prompt for predictions in found.values() for prompt in predictions}
+    slugs = sorted(prompt for prompt in asked if prompt is not None)
+    unanswered: list[str | None] = [None] if None in asked else [*slugs]
+    for case, target in sorted(targets.items()):
+        predictions = found.get(case, {})
+        for prompt in [None] if None in predictions else slugs if predictions else unanswered:
+            yield CasePair(shown(case), predictions.get(prompt), target, None, prompt)
+
+
+def _rival(taken: Mapping[str | None, Path], prompt: str | None) -> Path | None:
+    """The prediction already found that leaves no room for this one: one for the same prompt, or one
+    that names a prompt beside one that names none."""
+    for other, path in taken.items():
+        if other == prompt or None in (other, prompt):
+            return path
+    return None
+
+
+def _targets_by_id(gt: Path) -> dict[str, Path]:
+    targets: dict[str, Path] = {}
+    for path in _mask_files(gt, "--gt"):
+        rival = targets.setdefault(_key(path, gt), path)
+        if rival != path:
+            raise UsageError(
+                f"two targets of one name: {rival} and {path}",
+                hint="keep one of the two below --gt",
+            )
+    return targets
+
+
+def _mask_files(folder: Path, option: str) -> list[Path]:
+    if not folder.is_dir():
+        raise UsageError(
+            f"{option} is not a folder: {folder}", hint="give the folder that holds the mask files"
+        )
+    files = [
+        path
+        for path in sorted(folder.rglob("*"))
+        if path.name.lower().endswith(_MASKS)
+        and not any(part.startswith((".", "__MACOSX")) for part in path.relative_to(folder).parts)
+        and path.is_file()
+    ]
+    if not files:
+        kinds = " ".join(_MASKS)
+        raise NoReadableInput(f"no mask files below {folder} ({option}); expected files ending in {kinds}")
+    return files
+
+
+def _key(path: Path, folder: Path) -> str:
+    """Relative path without the extension; composed Unicode, as macOS may spell a name otherwise."""
+    relative = path.relative_to(folder).as_posix()
+    return unicodedata.normalize("NFC", _without_extension(relative))
+
+
+def _without_extension(name: str) -> str:
+    return name.removesuffix(scan_suffix(name))
+
+
+def _claims(key: str) -> Iterator[tuple[str, str | None]]:
+    """The cases and prompts that a prediction's key may stand for, the likeliest first."""
+    bare = _without_extension(key)
+    yield key, None
+    yield bare, None
+    case, mark, slug = bare.rpartition("__")
+    if mark and slug and "/" not in slug:
+        yield case, slug
+        yield _without_extension(case), slug
+
+
+def shown(name: str) -> str:
+    """A file name that may hold undecodable bytes, as text that can be written."""
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+@dataclass(frozen=True)
+class MaskFile:
+    """mask: bool, axes of length 1 dropped in volumes; size and affine (mm, RAS+; None for pictures):
+    as in the file; steps: step vectors of the mask's axes [ndim, K], in `unit`, "mm" or "px";
+    caution: what a person should know about the values."""
+
+    mask: Mask
+    size: tuple[int, ...]
+    affine: NDArray[np.float64] | None
+    steps: NDArray[np.float64]
+    unit: str
+    caution: str | None = None
+
+
+def read_mask_file(path: Path) -> MaskFile:
+    """A picture or a NIfTI as a mask; foreground by `FOREGROUND_RULE`. Raises UnreadableFile."""
+    return _read_volume(path) if path.name.lower().endswith(_VOLUMES) else _read_picture(path)
+
+
+def _read_picture(path: Path) -> MaskFile:
+    grey = read_mask_picture(path)
+    largest = int(grey.max(initial=0))
+    mask = grey > (0 if largest <= 1 else 127)
+    caution = f"values reach {largest} only, so nothing is foreground" if 1 < largest <= 127 else None
+    return MaskFile(mask, grey.shape, None, np.eye(2), "px", caution)
+
+
+def _read_volume(path: Path) -> MaskFile:
+    """NIfTI, 2D or 3D. Axes of length 1 are dropped: all of a single slice would count as surface."""
+    import nibabel
+    from nibabel.filebasedimages import ImageFileError
+    from nibabel.spatialimages import HeaderDataError
+
+    damaged = (
+        OSError, EOFError, ValueError, KeyError, MemoryError, zlib.error,
+        ImageFileError, HeaderDataError,
+    )  # fmt: skip
+    try:
+        image = nibabel.load(path, mmap=False)
+        affine = np.array(image.affine, dtype=np.float64)
+        affine[:3] *= _MM.get(image.header.get_xyzt_units()[0], 1.0)
+        values = np.asanyarray(image.dataobj)
+    except damaged as error:
+        raise UnreadableFile(
+            f"{path}: not a NIfTI file that can be read ({type(error).__name__})"
+        ) from error
+    size = tuple(int(length) for length in values.shape)
+    if values.dtype.fields is not None or any(length != 1 for length in size[3:]):
+        raise UnreadableFile(f"{path}: expected a 2D or 3D mask, found {by(size)} of {values.dtype}")
+    if not np.isfinite(affine).all() or not abs(np.linalg.det(affine[:3, :3])) > 0:
+        raise UnreadableFile(
+            f"{path}: the affine is not finite and invertible, so there are no millimetres"
+        )
+    kept = [axis for axis, length in enumerate(size) if length != 1] or [0]
+    mask = (values > 0).reshape([size[axis] for axis in kept])
+    return MaskFile(mask, (*size, 1, 1)[:3], affine, affine[:3, kept].T, "mm")
+
+
+def by(size: Sequence[int]) -> str:
+    """(64, 32) -> "64 x 32"."""
+    return " x ".join(map(str, size))

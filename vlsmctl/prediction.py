@@ -1,0 +1,383 @@
+"""Scans in, masks in native geometry out, one line of a ledger for each."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vlsmctl import runs
+from vlsmctl.checkpoint import load_adapted
+from vlsmctl.datasets.manifest import Manifest, Record
+from vlsmctl.datasets.prompts import choose_prompt
+from vlsmctl.errors import UnreadableFile
+from vlsmctl.formats.raster import read_picture, write_mask_picture
+from vlsmctl.formats.scan import Found, Scan, open_scan, output_names
+from vlsmctl.ledger import LEDGER, Entry, read_ledger
+from vlsmctl.models.build import MODELS, build
+from vlsmctl.models.clipseg import ClipSeg
+from vlsmctl.models.tokens import distinct, tokenize
+from vlsmctl.preprocessing import Preprocessing, normalise
+from vlsmctl.runtime import StopFlag
+
+T = TypeVar("T")
+Mask = NDArray[np.bool_]
+Picture = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A model ready to segment.
+
+    fingerprint: tells what the masks depend on (base model, adapter, input size) apart.
+    class_prompt: what to ask for when nothing is asked, if known.
+    """
+
+    model: ClipSeg
+    preprocessing: Preprocessing
+    threshold: float
+    device: torch.device
+    fingerprint: str
+    class_prompt: str | None
+    name: str
+
+
+@dataclass(frozen=True)
+class Segmented:
+    """A mask at native size (bool [H, W]); probability: mean over the marked pixels, or, where nothing
+    is marked, the largest anywhere (0..1)."""
+
+    mask: Mask
+    probability: float
+
+
+def predictor_from_adapter(
+    path: Path, *, device: torch.device, weights: Path | None = None, force: bool = False
+) -> Predictor:
+    """The model of an adapter file. Raises UsageError, MissingWeights."""
+    adapted = load_adapted(path, weights=weights, force=force)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    facts = adapted.facts
+    return Predictor(
+        model=adapted.base.model.to(device).eval(),
+        preprocessing=Preprocessing(facts.image_size),
+        threshold=facts.threshold,
+        device=device,
+        fingerprint=f"{adapted.base.sha256[:16]}-{digest[:16]}-{facts.image_size}",
+        class_prompt=facts.class_prompt,
+        name=f"{facts.base} with {facts.method} ({path})",
+    )
+
+
+def predictor_from_run(
+    run: Path, *, device: torch.device, weights: Path | None = None, force: bool = False
+) -> Predictor:
+    """The best adapter of a run, on `weights`, or by default on those that the run was trained with."""
+    trained_with = runs.read_run(run)["preset"].get("weights")
+    folder = weights or (Path(trained_with) if trained_with else None)
+    return predictor_from_adapter(run / runs.ADAPTER, device=device, weights=folder, force=force)
+
+
+def predictor_from_model(name: str, *, device: torch.device, weights: Path | None = None) -> Predictor:
+    """A base model alone: zero-shot."""
+    base = build(name, weights)
+    return Predictor(
+        model=base.model.to(device).eval(),
+        preprocessing=Preprocessing(MODELS[name].image_size),
+        threshold=0.5,
+        device=device,
+        fingerprint=f"{base.sha256[:16]}-zero-shot-{MODELS[name].image_size}",
+        class_prompt=None,
+        name=f"{name}, zero-shot",
+    )
+
+
+@torch.no_grad()
+def encode(predictor: Predictor, prompts: Sequence[str]) -> Tensor:
+    """The prompts' conditional embeddings [P, width], to be computed once."""
+    return predictor.model.encode_prompts(tokenize(prompts).to(predictor.device))
+
+
+@torch.no_grad()
+def segment(
+    predictor: Predictor, pictures: Sequence[Picture], conditions: Sequence[Tensor], threshold: float
+) -> list[list[Segmented]]:
+    """For each of `conditions` ([B, width], row i for picture i) one result a picture.
+
+    pictures: uint8 RGB [H, W, 3], sizes may differ. The image encoder runs once a picture, however many
+    prompts there are. The logits, not the masks, are resized to native size.
+    """
+    model, preprocessing = predictor.model, predictor.preprocessing
+    small = np.stack([preprocessing.resize_image(picture) for picture in pictures])
+    image = torch.from_numpy(small).permute(0, 3, 1, 2).to(predictor.device)
+    activations = model.encode_images(normalise(image))
+    results: list[list[Segmented]] = []
+    for condition in conditions:
+        logits = model.decode(activations, condition).float()
+        native = (
+            preprocessing.native_logits(logits[index : index + 1], *picture.shape[:2])[0, 0]
+            for index, picture in enumerate(pictures)
+        )
+        results.append([_thresholded(one, threshold) for one in native])
+    return results
+
+
+def predict(
+    predictor: Predictor,
+    found: Sequence[Found],
+    prompts: Sequence[str],
+    out: Path,
+    *,
+    threshold: float,
+    batch_size: int,
+    overwrite: bool,
+    stop: StopFlag,
+    told: Callable[[Entry], None] = lambda entry: None,
+) -> tuple[list[Entry], int]:
+    """Writes one mask for each scan and prompt below `out`, and the ledger.
+
+    A scan that cannot be read is entered as failed, with the reason; the rest goes on. What the ledger
+    has as done with the same input, model and options, and whose mask is still there, is not done
+    again unless `overwrite`. Frames of different scans share batches; reading runs ahead of the model.
+    When a stop is asked for, the scans in hand are finished first.
+    Returns the new entries and how many masks were there before.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    known = {} if overwrite else read_ledger(out / LEDGER)
+    cases: list[_Case] = []
+    before = 0
+    for one, targets in zip(found, output_names(found, list(prompts)), strict=True):
+        case = _Case(one, targets, _fingerprint(predictor, one, threshold), [[] for _ in prompts])
+        if all(_is_done(known, case, k, prompt, out) for k, prompt in enumerate(prompts)):
+            before += len(prompts)
+        else:
+            cases.append(case)
+    entries: list[Entry] = []
+    if not cases:
+        return entries, before
+    condition = encode(predictor, prompts)
+    with (out / LEDGER).open("a", encoding="utf-8", newline="\n") as ledger:
+        for case in _run(predictor, cases, condition, threshold, batch_size, stop):
+            for entry in _finish(case, prompts, out):
+                ledger.write(json.dumps(asdict(entry), ensure_ascii=False) + "\n")
+                ledger.flush()
+                entries.append(entry)
+                told(entry)
+    return entries, before
+
+
+def predict_records(
+    predictor: Predictor,
+    manifest: Manifest,
+    records: Iterable[Record],
+    choice: str,
+    seed: int,
+    folder: Path,
+    *,
+    batch_size: int,
+) -> list[tuple[Record, str, Path]]:
+    """Masks for records of a prepared data set, as PNG files below `folder`, each with the prompt that
+    was chosen for it (of epoch 0, so that scoring twice gives the same scores)."""
+    done: list[tuple[Record, str, Path]] = []
+    for chunk in _chunks(records, batch_size):
+        words, which = distinct([choose_prompt(record, choice, seed, 0) for record in chunk])
+        condition = encode(predictor, words)[which.to(predictor.device)]
+        pictures = [read_picture(manifest.folder / record.image) for record in chunk]
+        (found,) = segment(predictor, pictures, [condition], predictor.threshold)
+        for record, result, place in zip(chunk, found, which.tolist(), strict=True):
+            path = folder / f"{record.id}.png"
+            write_mask_picture(result.mask, path)
+            done.append((record, words[place], path))
+    return done
+
+
+@dataclass
+class _Case:
+    """A scan on its way: `results` holds a list a prompt, which grows by one entry a frame."""
+
+    found: Found
+    targets: tuple[Path, ...]
+    fingerprint: str
+    results: list[list[Segmented]]
+    scan: Scan | None = None
+    error: str | None = None
+    started: float = 0.0
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """A frame to segment, or, without a picture, the end of a case."""
+
+    case: _Case
+    picture: Picture | None
+
+
+def _run(
+    predictor: Predictor, cases: Sequence[_Case], condition: Tensor, threshold: float, batch_size: int,
+    stop: StopFlag,
+) -> Iterator[_Case]:  # fmt: skip
+    """Yields the cases as they are finished."""
+    waiting: list[_Frame] = []
+
+    def flush() -> Iterator[_Case]:
+        frames = [frame for frame in waiting if frame.picture is not None]
+        if frames:
+            pictures = [frame.picture for frame in frames if frame.picture is not None]
+            rows = [row.expand(len(pictures), -1) for row in condition]
+            for p, results in enumerate(segment(predictor, pictures, rows, threshold)):
+                for frame, result in zip(frames, results, strict=True):
+                    frame.case.results[p].append(result)
+        ended = [frame.case for frame in waiting if frame.picture is None]
+        waiting.clear()
+        yield from ended
+
+    for frame in ahead(_frames(cases, stop), depth=2 * batch_size):
+        waiting.append(frame)
+        if sum(one.picture is not None for one in waiting) >= batch_size:
+            yield from flush()
+    yield from flush()
+
+
+def _frames(cases: Iterable[_Case], stop: StopFlag) -> Iterator[_Frame]:
+    for case in cases:
+        if stop.asked:
+            return
+        case.started = time.perf_counter()
+        try:
+            case.scan = open_scan(case.found)
+            for number in range(case.scan.frame_count):
+                yield _Frame(case, case.scan.read_frame(number))
+        except UnreadableFile as error:
+            case.error = str(error)
+        yield _Frame(case, None)
+
+
+def ahead(items: Iterator[T], depth: int) -> Iterator[T]:
+    """The same items, produced by a thread that runs at most `depth` items ahead of who takes them."""
+    ready: queue.Queue[tuple[str, Any]] = queue.Queue(maxsize=depth)
+    given_up = threading.Event()
+
+    def produce() -> None:
+        try:
+            for item in items:
+                while not given_up.is_set():
+                    try:
+                        ready.put(("item", item), timeout=0.2)
+                        break
+                    except queue.Full:
+                        continue
+                if given_up.is_set():
+                    return
+            last: tuple[str, Any] = ("end", None)
+        except BaseException as error:  # handed to the taker, who raises it
+            last = ("error", error)
+        while not given_up.is_set():
+            try:
+                ready.put(last, timeout=0.2)
+                return
+            except queue.Full:
+                continue
+
+    thread = threading.Thread(target=produce, daemon=True)
+    thread.start()
+    try:
+        while True:
+            kind, value = ready.get()
+            if kind == "end":
+                return
+            if kind == "error":
+                raise value
+            yield value
+    finally:
+        given_up.set()
+        thread.join()
+
+
+def _finish(case: _Case, prompts: Sequence[str], out: Path) -> list[Entry]:
+    """Writes the masks of a case whose frames are all there; its ledger entries."""
+    seconds = round(time.perf_counter() - case.started, 3)
+    name = _input_name(case.found)
+    if case.error is not None or case.scan is None:
+        return [
+            Entry(
+                name, None, prompt, "failed", case.error, None, None, None, None, seconds, case.fingerprint
+            )
+            for prompt in prompts
+        ]
+    entries = []
+    voxel = case.scan.geometry.voxel_ml if case.scan.geometry else None
+    for prompt, target, results in zip(prompts, case.targets, case.results, strict=True):
+        case.scan.write_mask([result.mask for result in results], out / target)
+        marked = sum(int(result.mask.sum()) for result in results)
+        entries.append(
+            Entry(
+                input=name,
+                output=target.as_posix(),
+                prompt=prompt,
+                status="done" if marked else "empty",
+                reason=None if marked else "nothing found",
+                frames=len(results),
+                foreground=marked,
+                volume_ml=round(marked * voxel, 4) if voxel is not None else None,
+                confidence=round(_confidence(results, marked), 4),
+                seconds=seconds,
+                fingerprint=case.fingerprint,
+            )
+        )
+    return entries
+
+
+def _confidence(results: Sequence[Segmented], marked: int) -> float:
+    if not marked:
+        return max(result.probability for result in results)
+    return sum(result.probability * float(result.mask.sum()) for result in results) / marked
+
+
+def _thresholded(logits: Tensor, threshold: float) -> Segmented:
+    """logits: float [H, W]."""
+    probability = logits.sigmoid()
+    mask = probability > threshold
+    value = probability[mask].mean() if bool(mask.any()) else probability.max()
+    return Segmented(mask.cpu().numpy(), float(value))
+
+
+def _is_done(known: dict[tuple[str, str], Entry], case: _Case, number: int, prompt: str, out: Path) -> bool:
+    entry = known.get((_input_name(case.found), prompt))
+    if entry is None or entry.status == "failed" or entry.fingerprint != case.fingerprint:
+        return False
+    target = case.targets[number]
+    return entry.output == target.as_posix() and (out / target).is_file()
+
+
+def _fingerprint(predictor: Predictor, found: Found, threshold: float) -> str:
+    """Tells apart what a mask depends on: the files (size and time of change), the model, the options."""
+    parts = [predictor.fingerprint, repr(threshold)]
+    for file in found.files:
+        with suppress(OSError):  # a file that is gone will fail when it is opened, with a reason
+            stat = file.stat()
+            parts.append(f"{file.name} {stat.st_size} {stat.st_mtime_ns}")
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:24]
+
+
+def _input_name(found: Found) -> str:
+    name = found.source.as_posix()
+    return name if found.series_number == 1 else f"{name}#{found.series_number}"
+
+
+def _chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    iterator = iter(items)
+    while chunk := list(itertools.islice(iterator, size)):
+        yield chunk

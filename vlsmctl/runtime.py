@@ -1,0 +1,120 @@
+"""The machine: device, precision, seeds, several processes, and a polite way to stop."""
+
+from __future__ import annotations
+
+import os
+import platform
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from types import FrameType
+
+import psutil
+import torch
+from accelerate import Accelerator, DistributedDataParallelKwargs
+
+from vlsmctl.errors import UsageError
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """The device of that name (auto, cpu, cuda, cuda:1, mps); auto takes a GPU where there is one."""
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UsageError(f"--device {name!r}: expected auto, cpu, cuda, cuda:N or mps") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise UsageError(f"--device {name!r}: no CUDA device on this machine", hint="--device cpu")
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise UsageError(f"--device {name!r}: no Apple GPU on this machine", hint="--device cpu")
+    return device
+
+
+def mixed_precision(wanted: str) -> str:
+    """accelerate's word for a preset's `train.precision`: auto is bf16 on a GPU that has it, fp16 on
+    other CUDA GPUs, fp32 elsewhere."""
+    if wanted == "auto":
+        if not torch.cuda.is_available():
+            return "no"
+        return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+    return "no" if wanted == "fp32" else wanted
+
+
+def make_accelerator(precision: str, *, unused_parameters: bool) -> Accelerator:
+    """One process or, under `torchrun` or `accelerate launch`, one of several; a GPU or the CPU.
+
+    unused_parameters: some trainable parameters get no gradient (they lie behind the last layer used).
+    """
+    return Accelerator(
+        mixed_precision=mixed_precision(precision),
+        cpu=not torch.cuda.is_available(),
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=unused_parameters)],
+    )
+
+
+def make_repeatable(seed: int, deterministic: bool) -> None:
+    """Seeds torch and, with `deterministic`, allows only operations that give equal bits every time."""
+    torch.manual_seed(seed)
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(deterministic)
+
+
+class StopFlag:
+    """Set when the user or the system asks the process to stop."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+
+@contextmanager
+def polite_stop() -> Iterator[StopFlag]:
+    """Within it, the first Ctrl-C or SIGTERM only sets the flag, so that the work in hand is finished;
+    a second Ctrl-C stops at once."""
+    flag = StopFlag()
+    if threading.current_thread() is not threading.main_thread():
+        yield flag
+        return
+
+    def handle(number: int, _frame: FrameType | None) -> None:
+        if flag.asked and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        flag.asked = True
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield flag
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def machine_facts() -> dict[str, str]:
+    """What `vlsmctl doctor` tells of this machine, in words."""
+    memory = psutil.virtual_memory()
+    packages = ("vlsmctl", "torch", "transformers", "monai", "accelerate", "nibabel", "pydicom")
+    return {
+        "python": platform.python_version(),
+        **{name: version(name) for name in packages},
+        "device": _device_words(),
+        "cpu cores": str(os.cpu_count()),
+        "memory": f"{memory.total / 2**30:.1f} GiB, {memory.available / 2**30:.1f} GiB free",
+        "network": "off (--offline)"
+        if os.environ.get("HF_HUB_OFFLINE") == "1"
+        else "used by `weights fetch` only",
+    }
+
+
+def _device_words() -> str:
+    device = pick_device()
+    if device.type != "cuda":
+        return {"cpu": "cpu (no GPU found)", "mps": "mps (Apple GPU)"}[device.type]
+    free, total = torch.cuda.mem_get_info()
+    bf16 = "with" if torch.cuda.is_bf16_supported() else "without"
+    names = ", ".join(torch.cuda.get_device_name(k) for k in range(torch.cuda.device_count()))
+    return f"cuda: {names} ({free / 2**30:.0f} of {total / 2**30:.0f} GiB free, {bf16} bf16)"

@@ -1,0 +1,356 @@
+"""fit(): the training loop, and what surrounds it: validation, early stop, resume, the run folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import platform
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+from torch.optim import AdamW
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from vlsmctl import runs
+from vlsmctl.adapters.build import BOTTLENECKS, LEARNING_RATES, attach, count, trained
+from vlsmctl.batches import Batch, Samples, augment_light, epoch_order, iterate, load_samples
+from vlsmctl.checkpoint import AdapterFacts, save_adapter
+from vlsmctl.config import Preset, TrainConfig
+from vlsmctl.datasets.manifest import Manifest
+from vlsmctl.datasets.prompts import choose_prompt, prompt_keys
+from vlsmctl.files import write_json
+from vlsmctl.losses import LOSSES
+from vlsmctl.models.build import MODELS, Base
+from vlsmctl.models.tokens import distinct, tokenize
+from vlsmctl.preprocessing import Preprocessing, normalise
+from vlsmctl.resume import EpochLine, Progress, append_metrics, restore_progress, save_progress
+from vlsmctl.runtime import StopFlag, make_accelerator, make_repeatable
+
+DECODE_WORKERS = 4
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """How training ended. interrupted: a stop was asked for; the state is saved up to progress.epoch."""
+
+    run: Path
+    progress: Progress
+    trainable: int
+    total: int
+    seconds: float
+    interrupted: bool
+    is_main: bool = True
+
+
+class Watcher(Protocol):
+    """What is told of training as it goes, for a person to see."""
+
+    def started(self, trainable: int, total: int, images: int, device: str) -> None: ...
+
+    def batch_done(self, epoch: int, batch: int, batches: int, loss: float) -> None: ...
+
+    def epoch_done(self, line: EpochLine, progress: Progress) -> None: ...
+
+
+class _Interrupted(Exception):
+    """A stop was asked for within an epoch; the epoch is given up, the state before it stays."""
+
+
+def fit(
+    preset: Preset,
+    base: Base,
+    manifest: Manifest,
+    run: Path,
+    *,
+    stop: StopFlag,
+    watcher: Watcher,
+    resume: bool = False,
+) -> Fitted:
+    """Fine-tunes `base` with the preset's method on the manifest's train split, into folder `run`.
+
+    After each epoch: validation Dice on the val split, learning rate lowered on a plateau, the best
+    adapter kept, the resume state written. Stops early when validation Dice has not improved by
+    `min_delta` for `patience` epochs. A resumed run goes on after the last whole epoch and, on a CPU,
+    ends with the same bits as an uninterrupted one. Method `none` trains nothing and is only scored.
+
+    Raises UsageError (an empty split, a picture that cannot be read, an unusable state).
+    Source: VLSM-Adapter (arXiv 2405.06196), section 3.2, and its published configuration.
+    """
+    started, config = time.perf_counter(), preset.train
+    preset = resolved(preset)
+    accelerator = make_accelerator(config.precision, unused_parameters=preset.method == "full")
+    on_cpu = accelerator.device.type == "cpu"
+    make_repeatable(config.seed, on_cpu if config.deterministic is None else config.deterministic)
+
+    model = base.model
+    attach(model, preset.method, preset.adapter.bottleneck)
+    parameters, total = trained(model), sum(value.numel() for value in model.parameters())
+    preprocessing = Preprocessing(preset.image_size or MODELS[preset.model].image_size)
+    train, val = (
+        load_samples(manifest, split, preprocessing, workers=DECODE_WORKERS, device=accelerator.device)
+        for split in ("train", "val")
+    )
+    facts = adapter_facts(preset, base, manifest)
+    writer = accelerator.is_main_process
+    if writer:
+        write_json(
+            run / runs.RUN, _run_document(preset, base, manifest, accelerator, count(parameters), total)
+        )
+
+    progress = Progress()
+    watcher.started(count(parameters), total, len(train), str(accelerator.device))
+    if not parameters:
+        progress = replace(
+            progress, best_dice=validate(model.to(accelerator.device), val, preset, accelerator)
+        )
+        if writer:
+            save_adapter(run / runs.ADAPTER, {}, facts)
+        return _finish(run, progress, 0, total, started, accelerator, interrupted=False)
+
+    optimizer = AdamW(parameters.values(), lr=_lr(preset), weight_decay=config.weight_decay)
+    schedule = ReduceLROnPlateau(optimizer, "max", config.lr_factor, config.lr_patience)
+    if resume and (run / runs.STATE).is_file():
+        progress = restore_progress(run, base, parameters, optimizer, schedule, accelerator)
+    network, optimizer = accelerator.prepare(model, optimizer)
+    interrupted = False
+    with _tensorboard(run, progress.epoch, writer) as board:
+        while progress.epoch < config.epochs and not _finished(progress, config):
+            epoch, began = progress.epoch + 1, time.perf_counter()
+            try:
+                loss = _train_epoch(network, optimizer, train, preset, epoch, accelerator, stop, watcher)
+            except _Interrupted:
+                interrupted = True
+                break
+            dice = validate(model, val, preset, accelerator)
+            seconds = time.perf_counter() - began
+            rate, lr = len(train) / seconds, float(optimizer.param_groups[0]["lr"])
+            schedule.step(dice)
+            progress = _advanced(progress, epoch, dice, config.min_delta)
+            line = EpochLine(epoch, loss, dice, lr, round(seconds, 3), round(rate, 1))
+            if writer:
+                if progress.best_epoch == epoch:
+                    save_adapter(run / runs.ADAPTER, dict(parameters), facts)
+                append_metrics(run, line)
+                board(line)
+                save_progress(run, progress, parameters, optimizer, schedule, accelerator)
+            watcher.epoch_done(line, progress)
+    return _finish(run, progress, count(parameters), total, started, accelerator, interrupted=interrupted)
+
+
+def resolved(preset: Preset) -> Preset:
+    """The preset with the values in place that null leaves to the method and the model."""
+    family = preset.method.split("-")[0]
+    bottleneck = preset.adapter.bottleneck or BOTTLENECKS.get(family)
+    return preset.model_copy(
+        update={
+            "adapter": preset.adapter.model_copy(update={"bottleneck": bottleneck}),
+            "image_size": preset.image_size or MODELS[preset.model].image_size,
+            "train": preset.train.model_copy(update={"lr": _lr(preset)}),
+        }
+    )
+
+
+def adapter_facts(preset: Preset, base: Base, manifest: Manifest) -> AdapterFacts:
+    """What the adapter file will say of itself."""
+    info = manifest.info
+    return AdapterFacts(
+        base=base.name,
+        base_sha256=base.sha256,
+        method=preset.method,
+        bottleneck=preset.adapter.bottleneck,
+        image_size=preset.image_size or MODELS[preset.model].image_size,
+        threshold=preset.threshold,
+        class_prompt=_class_prompt(manifest),
+        data=preset.data,
+        manifest_sha256=manifest.hash,
+        licences={"base": MODELS[base.name].licence, "data": str(info.get("licence", "unknown"))},
+        vlsmctl=version("vlsmctl"),
+    )
+
+
+def forward(model: torch.nn.Module, image: Tensor, prompts: list[str], device: torch.device) -> Tensor:
+    """Logits [B, 1, S, S] of uint8 pictures [B, 3, S, S], one prompt a picture; distinct prompts are
+    encoded once."""
+    words, which = distinct(prompts)
+    logits: Tensor = model(normalise(image.to(device)), tokenize(words).to(device), which.to(device))
+    return logits
+
+
+@torch.no_grad()
+def validate(model: torch.nn.Module, samples: Samples, preset: Preset, accelerator: Accelerator) -> float:
+    """Mean Dice at the model's input size, threshold as in the preset, prompts of epoch 0; a picture
+    without target counts 1 when nothing is marked, else 0. Shared out over the processes."""
+    model.eval()
+    cut = math.log(preset.threshold / (1 - preset.threshold))
+    choice = "p1" if preset.prompts.eval == "all" else preset.prompts.eval
+    sums = torch.zeros(2, dtype=torch.float64)
+    mine = range(accelerator.process_index, len(samples), accelerator.num_processes)
+    for batch in iterate(samples, mine, preset.train.batch_size, workers=DECODE_WORKERS):
+        prompts = [choose_prompt(record, choice, preset.train.seed, 0) for record in batch.records]
+        with accelerator.autocast():
+            logits = forward(model, batch.image, prompts, accelerator.device)
+        found, mask = (logits.float() > cut).flatten(1), batch.mask.to(accelerator.device).flatten(1) > 0.5
+        sizes = found.sum(1) + mask.sum(1)
+        dice = torch.where(sizes == 0, 1.0, 2 * (found & mask).sum(1) / sizes.clamp(min=1))
+        sums += torch.tensor([float(dice.double().sum()), float(len(dice))], dtype=torch.float64)
+    if accelerator.num_processes > 1:
+        sums = (
+            accelerator.reduce(sums.to(accelerator.device, torch.float32), reduction="sum").cpu().double()
+        )
+    return float(sums[0] / sums[1])
+
+
+def _train_epoch(
+    model: torch.nn.Module, optimizer: Any, samples: Samples, preset: Preset, epoch: int,
+    accelerator: Accelerator, stop: StopFlag, watcher: Watcher,
+) -> float:  # fmt: skip
+    config = preset.train
+    model.train()
+    order = epoch_order(len(samples), config.seed, epoch)
+    batches = math.ceil(len(order) / config.batch_size)
+    parts = iterate(
+        samples, order, config.batch_size, workers=DECODE_WORKERS,
+        rank=accelerator.process_index, ranks=accelerator.num_processes,
+    )  # fmt: skip
+    weighted, seen = 0.0, 0
+    for number, batch in enumerate(parts, start=1):
+        if _stop_asked(stop, accelerator):
+            raise _Interrupted
+        loss = _step(model, optimizer, batch, preset, (config.seed, epoch, number), accelerator)
+        weighted, seen = weighted + loss * len(batch.records), seen + len(batch.records)
+        watcher.batch_done(epoch, number, batches, loss)
+    return weighted / seen
+
+
+def _step(
+    model: torch.nn.Module, optimizer: Any, batch: Batch, preset: Preset, where: tuple[int, int, int],
+    accelerator: Accelerator,
+) -> float:  # fmt: skip
+    """One optimiser step; the batch's mean loss. where: (seed, epoch, batch number)."""
+    config, (seed, epoch, _) = preset.train, where
+    image, mask = batch.image, batch.mask
+    if config.augment == "light":
+        image, mask = augment_light(image, mask, (*where, accelerator.process_index))
+    prompts = [choose_prompt(record, preset.prompts.train, seed, epoch) for record in batch.records]
+    with accelerator.autocast():
+        logits = forward(model, image, prompts, accelerator.device)
+    loss = LOSSES[config.loss](logits.float(), mask.to(accelerator.device))
+    optimizer.zero_grad(set_to_none=True)
+    accelerator.backward(loss)
+    if config.grad_clip is not None:
+        accelerator.clip_grad_norm_(model.parameters(), config.grad_clip)
+    optimizer.step()
+    return float(loss.item())
+
+
+def _stop_asked(stop: StopFlag, accelerator: Accelerator) -> bool:
+    """Whether any process was asked to stop (all must leave the loop together)."""
+    if accelerator.num_processes == 1:
+        return stop.asked
+    flag = torch.tensor(float(stop.asked), device=accelerator.device)
+    return bool(accelerator.reduce(flag, reduction="sum").item())
+
+
+def _lr(preset: Preset) -> float:
+    return preset.train.lr or LEARNING_RATES[preset.method.split("-")[0]]
+
+
+def _class_prompt(manifest: Manifest) -> str | None:
+    """The p1 of the data set where all its records agree on one."""
+    found = {prompt for record in manifest.records if isinstance(prompt := record.prompts.get("p1"), str)}
+    return found.pop() if len(found) == 1 else None
+
+
+def _advanced(progress: Progress, epoch: int, dice: float, min_delta: float) -> Progress:
+    if dice > progress.best_dice + min_delta or progress.best_epoch == 0:
+        return Progress(epoch, dice, epoch, 0)
+    return replace(progress, epoch=epoch, stale=progress.stale + 1)
+
+
+def _finished(progress: Progress, config: TrainConfig) -> bool:
+    return progress.epoch >= config.min_epochs and progress.stale >= config.patience
+
+
+def _run_document(
+    preset: Preset, base: Base, manifest: Manifest, accelerator: Accelerator, trainable: int, total: int
+) -> dict[str, Any]:
+    packages = ("vlsmctl", "torch", "transformers", "monai", "accelerate", "open_clip_torch", "numpy")
+    return {
+        "status": "running",
+        "preset": preset.model_dump(mode="json", by_alias=True),
+        "preset_sha256": preset_hash(preset),
+        "data": {"folder": str(manifest.folder), "manifest_sha256": manifest.hash},
+        "prompt_keys": prompt_keys(manifest),
+        "base": {"name": base.name, "sha256": base.sha256},
+        "parameters": {"trainable": trainable, "total": total},
+        "seed": preset.train.seed,
+        "device": str(accelerator.device),
+        "precision": accelerator.mixed_precision,
+        "processes": accelerator.num_processes,
+        "versions": {name: version(name) for name in packages} | {"python": platform.python_version()},
+    }
+
+
+def preset_hash(preset: Preset) -> str:
+    """Tells resolved presets apart; a run is only resumed with the preset that it was started with."""
+    text = json.dumps(resolved(preset).model_dump(mode="json", by_alias=True), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def finished(run: Path) -> Fitted | None:
+    """How a run ended, from what it wrote down; None when it is not finished."""
+    document = runs.read_run(run)
+    if document["status"] != "finished":
+        return None
+    best, counts = document["best"], document["parameters"]
+    progress = Progress(document["epochs"], best["val_dice"], best["epoch"])
+    return Fitted(
+        run, progress, counts["trainable"], counts["total"], document["seconds"], interrupted=False
+    )
+
+
+def _finish(
+    run: Path, progress: Progress, trainable: int, total: int, started: float, accelerator: Accelerator,
+    *, interrupted: bool,
+) -> Fitted:  # fmt: skip
+    accelerator.wait_for_everyone()
+    seconds = time.perf_counter() - started
+    if accelerator.is_main_process:
+        document = runs.read_run(run)
+        document["status"] = "interrupted" if interrupted else "finished"
+        document["seconds"] = round(document.get("seconds", 0.0) + seconds, 1)
+        document["epochs"] = progress.epoch
+        document["best"] = {
+            "epoch": progress.best_epoch,
+            "val_dice": progress.best_dice if math.isfinite(progress.best_dice) else None,
+        }
+        write_json(run / runs.RUN, document)
+    return Fitted(run, progress, trainable, total, seconds, interrupted, accelerator.is_main_process)
+
+
+@contextmanager
+def _tensorboard(run: Path, epoch: int, writer: bool) -> Iterator[Callable[[EpochLine], None]]:
+    if not writer:
+        yield lambda line: None
+        return
+    from torch.utils.tensorboard import SummaryWriter
+
+    board = SummaryWriter(str(run / "tensorboard"), purge_step=epoch + 1)
+
+    def write(line: EpochLine) -> None:
+        for name in ("loss", "dice", "lr", "images_per_second"):
+            board.add_scalar(name, getattr(line, name), line.epoch)
+
+    try:
+        yield write
+    finally:
+        board.close()
