@@ -49,9 +49,7 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
             if is_verbose():
                 _say(traceback.format_exc())
             _say(f"internal error: {type(error).__name__}: {error}")
-            _say(
-                "  this is a bug in vlsmctl; run again with `vlsmctl --verbose ...` for the details to report"
-            )
+            _say("  this is a bug in vlsmctl; `vlsmctl --verbose ...` shows the details to report")
             raise typer.Exit(1) from None
 
     return run

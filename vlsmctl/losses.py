@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from torch import Tensor
 from monai.losses import DiceLoss
+from torch import Tensor
 from torch.nn import functional as F
 
 SMOOTH = 1e-5

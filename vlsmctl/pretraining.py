@@ -1,7 +1,9 @@
 """Pretrains the embedded tiny model on the procedural corpus, from nothing and seeded.
 
 Each picture is shown once and asked several prompts, so that within one batch the text alone tells
-the masks of a picture apart.
+the masks of a picture apart. Two linear heads help it to learn shapes and places, which otherwise come
+late: one names, for each patch, the attributes of the object there; one names what a prompt asks for.
+They are dropped at the end.
 """
 
 from __future__ import annotations
@@ -15,25 +17,30 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import DataLoader, Dataset
 
-from vlsmctl.datasets.shapes import generator, make_choice, make_query, make_scene
+from vlsmctl.datasets.shapes import VOCABULARY, Scene, generator, make_choice, make_query, make_scene
 from vlsmctl.files import atomic_path, write_json, write_text
 from vlsmctl.losses import dice_ce
 from vlsmctl.models.clipseg import ClipSeg, fresh
-from vlsmctl.models.tiny import IMAGE_SIZE, tiny_config
+from vlsmctl.models.tiny import IMAGE_SIZE, PATCH_SIZE, tiny_config
 from vlsmctl.models.tokens import distinct, tokenize
 from vlsmctl.preprocessing import normalise
 
 HELD_OUT_SEED_OFFSET = 1_000_003  # held-out pictures come from another stream than training ones
 EMA_DECAY = 0.999
+HINT_WEIGHT = 0.25
 
 
 class ShapesDataset(Dataset[dict[str, Any]]):
-    """Sample i: `image` uint8 [S, S, 3], `masks` bool [Q, S, S], `prompts` of length Q."""
+    """Sample i: `image` uint8 [S, S, 3], `masks` bool [Q, S, S], `prompts` of length Q; `seen` int64
+    [4, P, P], for each patch the number of each attribute's word in VOCABULARY, -1 where no object is;
+    `asked` int64 [Q, 4], likewise for each prompt, the vocabulary's length where it does not say."""
 
     def __init__(self, seed: int, length: int, queries: int, absent: float = 0.2) -> None:
         self.seed, self.length, self.queries, self.absent = seed, length, queries, absent
@@ -53,25 +60,74 @@ class ShapesDataset(Dataset[dict[str, Any]]):
             "image": scene.image,
             "masks": np.stack([query.mask for query in asked]),
             "prompts": [query.prompt for query in asked],
+            "seen": _seen(scene),
+            "asked": np.array(
+                [[_word_number(key, query.asked.get(key)) for key in VOCABULARY] for query in asked]
+            ),
         }
 
 
+def _word_number(key: str, word: str | None) -> int:
+    return VOCABULARY[key].index(word) if word is not None else len(VOCABULARY[key])
+
+
+def _seen(scene: Scene) -> NDArray[np.int64]:
+    side = IMAGE_SIZE // PATCH_SIZE
+    seen = np.full((len(VOCABULARY), side, side), -1)
+    for thing in scene.things:
+        covered = thing.mask.reshape(side, PATCH_SIZE, side, PATCH_SIZE).mean((1, 3)) > 0.3
+        for number, key in enumerate(VOCABULARY):
+            seen[number][covered] = _word_number(key, getattr(thing, key))
+    return seen
+
+
 def collate(samples: list[dict[str, Any]]) -> dict[str, Any]:
-    """Stacks samples: `image` uint8 [B, 3, S, S], `masks` bool [B * Q, 1, S, S], `prompts` of length B * Q."""
+    """Stacks samples: `image` uint8 [B, 3, S, S], `masks` bool [B * Q, 1, S, S], `prompts` and `asked` of
+    length B * Q, `seen` [B, 4, P, P]."""
     image = torch.from_numpy(np.stack([sample["image"] for sample in samples])).permute(0, 3, 1, 2)
     masks = torch.from_numpy(np.concatenate([sample["masks"] for sample in samples])).unsqueeze(1)
     prompts = [prompt for sample in samples for prompt in sample["prompts"]]
-    return {"image": image.contiguous(), "masks": masks, "prompts": prompts}
+    seen = torch.from_numpy(np.stack([sample["seen"] for sample in samples]))
+    asked = torch.from_numpy(np.concatenate([sample["asked"] for sample in samples]))
+    return {"image": image.contiguous(), "masks": masks, "prompts": prompts, "seen": seen, "asked": asked}
 
 
-def logits_of(model: ClipSeg, image: Tensor, prompts: list[str]) -> Tensor:
-    """Logits [B * Q, 1, S, S] for Q prompts an image. image: uint8 [B, 3, S, S]."""
+class Hints(nn.Module):
+    """The two helping heads. Losses are cross-entropies, mean over the four attributes."""
+
+    def __init__(self, vision_width: int, condition_width: int) -> None:
+        super().__init__()
+        self.sizes = [len(words) for words in VOCABULARY.values()]
+        self.patch = nn.Linear(vision_width, sum(self.sizes))
+        self.prompt = nn.Linear(condition_width, sum(self.sizes) + len(self.sizes))
+
+    def forward(self, hidden: Tensor, condition: Tensor, seen: Tensor, asked: Tensor) -> Tensor:
+        """hidden: [B, 1 + P * P, width]; condition: [B * Q, width]; seen, asked: as in ShapesDataset."""
+        patch = self.patch(hidden[:, 1:]).float().transpose(1, 2).split(self.sizes, dim=1)
+        prompt = self.prompt(condition).float().split([size + 1 for size in self.sizes], dim=1)
+        losses = [
+            F.cross_entropy(patch[k], seen[:, k].flatten(1), ignore_index=-1)
+            + F.cross_entropy(prompt[k], asked[:, k])
+            for k in range(len(self.sizes))
+        ]
+        return torch.stack(losses).mean()
+
+
+def forward(model: ClipSeg, image: Tensor, prompts: list[str]) -> tuple[Tensor, Tensor, Tensor]:
+    """Logits [B * Q, 1, S, S] for Q prompts an image, the deepest hidden states, and the prompts'
+    conditional embeddings. image: uint8 [B, 3, S, S]."""
     device = next(model.parameters()).device
     each = len(prompts) // len(image)
     words, which = distinct(prompts)
     condition = model.encode_prompts(tokenize(words).to(device))[which.to(device)]
     activations = model.encode_images(normalise(image.to(device)))
-    return model.decode([hidden.repeat_interleave(each, dim=0) for hidden in activations], condition)
+    repeated = [hidden.repeat_interleave(each, dim=0) for hidden in activations]
+    return model.decode(repeated, condition), activations[-1], condition
+
+
+def logits_of(model: ClipSeg, image: Tensor, prompts: list[str]) -> Tensor:
+    """As `forward`, the logits alone."""
+    return forward(model, image, prompts)[0]
 
 
 @torch.no_grad()
@@ -112,7 +168,7 @@ def held_out_scores(model: ClipSeg, seed: int, pictures: int = 500) -> dict[str,
 def pretrain(
     out: Path,
     *,
-    pictures: int = 400_000,
+    pictures: int = 256_000,
     batch_size: int = 64,
     queries: int = 3,
     lr: float = 1e-3,
@@ -131,7 +187,8 @@ def pretrain(
     model = fresh(tiny_config()).to(device)
     average = copy.deepcopy(model).eval()
     table = model.network.clip.text_model.embeddings.token_embedding.weight
-    others = [parameter for parameter in model.parameters() if parameter is not table]
+    hints = Hints(128, 64).to(device)
+    others = [value for value in (*model.parameters(), *hints.parameters()) if value is not table]
     groups = [{"params": others, "weight_decay": 0.01}, {"params": [table], "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.98))
     steps, warmup = pictures // batch_size, 500
@@ -151,9 +208,11 @@ def pretrain(
         model.train()
         # On short sequences SDPA's fused CPU kernel takes three times as long backwards as plain products.
         with torch.autocast(device.type, dtype=torch.bfloat16), sdpa_kernel(SDPBackend.MATH):
-            logits = logits_of(model, batch["image"], batch["prompts"])
+            logits, hidden, condition = forward(model, batch["image"], batch["prompts"])
+            hint = hints(hidden, condition, batch["seen"].to(device), batch["asked"].to(device))
         mask = batch["masks"].to(device).float()
         loss = dice_ce(logits.float(), mask, dice_weight=1.0, ce_weight=2.0)
+        loss = loss + HINT_WEIGHT * hint
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -167,7 +226,7 @@ def pretrain(
                 "step": step, "of": steps, "loss": float(np.mean(losses[-100:])),
                 "pictures_per_second": step * batch_size / seconds, "minutes": seconds / 60,
             }  # fmt: skip
-            if step % 1000 == 0:
+            if step % 500 == 0:
                 line |= held_out_scores(average, seed, pictures=100)
                 _save(average, out)
             report(line)

@@ -1,4 +1,4 @@
-"""The resume state of a training run: written after every epoch, so that a killed run goes on from there."""
+"""The resume state of a training run: written after every epoch, so that a killed run goes on."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ def new_run(runs: Path, name: str, seed: int) -> Path:
 
 
 def point_latest(runs: Path, run: Path) -> None:
-    """Makes `runs/latest` lead to `run`: a relative link, or a one-line file where links are not allowed."""
+    """Makes `runs/latest` lead to `run`: a relative link, or a one-line file where links fail."""
     latest = runs / LATEST
     target = run.resolve().relative_to(runs.resolve())
     temporary = latest.with_name(".latest.part")

@@ -17,7 +17,8 @@ ADAPTERS: dict[str, Callable[[Places, str, int], nn.ModuleDict]] = {
 BOTTLENECKS = {"dense": dense.DEFAULT_BOTTLENECK, "shallow": shallow.DEFAULT_BOTTLENECK}
 LEARNING_RATES = {"dense": 1e-3, "shallow": 3e-4, "decoder": 1e-3, "full": 1e-4, "none": 1e-3}
 VARIANTS = ("v", "l", "c", "vl", "vlc")
-METHODS = tuple(f"{family}-{letters}" for family in ADAPTERS for letters in VARIANTS) + (
+METHODS = (
+    *(f"{family}-{letters}" for family in ADAPTERS for letters in VARIANTS),
     "decoder",
     "full",
     "none",
@@ -47,7 +48,10 @@ def attach(model: Adaptable, method: str, bottleneck: int | None = None) -> None
     model.requires_grad_(method == "full")
     family, _, letters = method.partition("-")
     if family in ADAPTERS:
-        model.adapter.update(ADAPTERS[family](model.places, letters, bottleneck or BOTTLENECKS[family]))
+        for name, blocks in ADAPTERS[family](
+            model.places, letters, bottleneck or BOTTLENECKS[family]
+        ).items():
+            model.adapter[name] = blocks
     elif method == "decoder":
         model.places.decoder.requires_grad_(True)
 

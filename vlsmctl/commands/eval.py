@@ -15,7 +15,7 @@ from vlsmctl.errors import SOME_FAILED, UsageError
 if TYPE_CHECKING:
     from vlsmctl.evaluation import CasePair, Scores
 
-WORTH_PROCESSES = 200  # cases from which starting processes costs less than it saves
+WORTH_PROCESSES = 5000  # cases from which starting processes costs less than it saves
 
 
 def evaluate(

@@ -56,7 +56,7 @@ def predict(
         raise NoReadableInput(
             f"no readable scan in {', '.join(map(str, inputs))}"
             + (f" ({len(problems)} skipped)" if problems else ""),
-            hint="vlsmctl predict reads PNG, JPEG, TIFF, BMP, WebP, NIfTI and DICOM files, and folders of them",
+            hint="give PNG, JPEG, TIFF, BMP, WebP, NIfTI or DICOM files, or folders of them",
         )
     predictor = _predictor(run, adapter, model, device, weights, force)
     prompts = list(dict.fromkeys(prompt or ([predictor.class_prompt] if predictor.class_prompt else [])))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from vlsmctl.datasets.attributes import count_word, place_word, size_word
 from vlsmctl.datasets.manifest import Prompts
 from vlsmctl.errors import UnreadableFile, UsageError
 from vlsmctl.formats.raster import read_mask_picture, read_picture, write_mask_picture
+from vlsmctl.quiet import without_warnings
 
 DUST = 1e-4
 SIZE_WORDS = ("tiny", "small", "medium", "large")
@@ -218,10 +218,8 @@ def _is_coloured(path: Path) -> bool:
 def _opened(path: Path) -> Iterator[Image.Image]:
     """A PNG or JPEG, its header read. Whoever comes here has read the picture itself before, so
     Pillow's warnings about it have had their answer."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        with Image.open(path, formats=("PNG", "JPEG")) as picture:
-            yield picture
+    with without_warnings(), Image.open(path, formats=("PNG", "JPEG")) as picture:
+        yield picture
 
 
 def describe(mask: NDArray[np.bool_]) -> tuple[dict[str, str], dict[str, Any]]:

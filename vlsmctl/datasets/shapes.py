@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
-from vlsmctl.datasets.attributes import place_word, size_word
+from vlsmctl.datasets.attributes import PLACES, place_word, size_word
 
 FloatImage = NDArray[np.float32]
 ByteImage = NDArray[np.uint8]
@@ -39,6 +39,12 @@ NOUNS = (
     "polyp", "lesion", "ulcer", "tumor", "wound", "nodule", "spot", "object", "shape", "melanoma",
     "foot ulcer", "skin lesion", "mass", "region",
 )  # fmt: skip
+VOCABULARY: dict[str, tuple[str, ...]] = {
+    "shape": tuple(SHAPES),
+    "colour": tuple(COLOURS),
+    "size": ("small", "medium", "large"),
+    "place": tuple(word for row in PLACES for word in row),
+}
 COVERAGES = {"small": (0.012, 0.065), "medium": (0.095, 0.24), "large": (0.32, 0.45)}
 
 
@@ -64,10 +70,12 @@ class Scene:
 
 @dataclass(frozen=True)
 class Query:
-    """A prompt for a scene and the mask it asks for (bool [S, S], empty when nothing fits)."""
+    """A prompt for a scene, the mask it asks for (bool [S, S], empty when nothing fits), and the
+    attributes that the prompt names."""
 
     prompt: str
     mask: NDArray[np.bool_]
+    asked: dict[str, str]
 
 
 def generator(seed: int, index: int) -> np.random.Generator:
@@ -107,13 +115,14 @@ def make_query(rng: np.random.Generator, scene: Scene, about: int, absent: bool 
     """A prompt about object `about`; with `absent`, one that no object of the scene fits."""
     thing = scene.things[about]
     words = {"shape": thing.shape, "colour": thing.colour, "size": thing.size, "place": thing.place}
-    kept = [key for key in words if rng.random() < (0.5 if key != "colour" else 0.65)]
+    number = int(rng.choice([0, 1, 2, 3, 4], p=[0.06, 0.46, 0.28, 0.14, 0.06]))
+    kept = [str(key) for key in rng.choice(list(words), number, replace=False, p=[0.3, 0.27, 0.1, 0.33])]
     if absent:
         kept = kept or [str(rng.choice(["shape", "colour", "place"]))]
         words = _made_unfit(rng, scene, words, kept)
-    asked = {key: words[key] for key in kept}
+    asked = {key: words[key] for key in words if key in kept}
     mask = matching(scene, asked)
-    return Query(compose(rng, asked, scene.noun, count_matching(scene, asked)), mask)
+    return Query(compose(rng, asked, scene.noun, count_matching(scene, asked)), mask, asked)
 
 
 def make_choice(rng: np.random.Generator, size: int = 160) -> tuple[Scene, Query, Query]:
@@ -134,8 +143,8 @@ def make_choice(rng: np.random.Generator, size: int = 160) -> tuple[Scene, Query
         }
         queries = []
         for thing in scene.things:
-            asked = {key: getattr(thing, key) for key in ("size", "colour", "shape", "place") if key in kept}
-            queries.append(Query(compose(rng, asked, scene.noun, 1), thing.mask))
+            asked = {key: str(getattr(thing, key)) for key in VOCABULARY if key in kept}
+            queries.append(Query(compose(rng, asked, scene.noun, 1), thing.mask, asked))
         return scene, queries[0], queries[1]
 
 
@@ -179,15 +188,9 @@ def _made_unfit(
     rng: np.random.Generator, scene: Scene, words: dict[str, str], kept: list[str]
 ) -> dict[str, str]:
     """Changes one kept attribute to a word that leaves no object fitting."""
-    choices: dict[str, list[str]] = {
-        "colour": list(COLOURS),
-        "shape": list(SHAPES),
-        "size": list(COVERAGES),
-        "place": [place_word(r, c, 3, 3) for r in range(3) for c in range(3)],
-    }
     for _ in range(20):
         key = str(rng.choice(kept))
-        changed = words | {key: str(rng.choice(choices[key]))}
+        changed = words | {key: str(rng.choice(VOCABULARY[key]))}
         if not any(_fits(thing, {k: changed[k] for k in kept}) for thing in scene.things):
             return changed
     kept[:] = ["colour"]
@@ -198,7 +201,7 @@ def _made_unfit(
 def _noise(rng: np.random.Generator, size: int, cells: int) -> FloatImage:
     """Smooth noise [S, S] of about unit size: `cells` random values across, interpolated."""
     coarse = Image.fromarray(rng.standard_normal((cells, cells)).astype(np.float32))
-    return np.asarray(coarse.resize((size, size), Image.Resampling.BILINEAR))
+    return np.asarray(coarse.resize((size, size), Image.Resampling.BILINEAR), np.float32)
 
 
 def _texture(rng: np.random.Generator, size: int, strength: float) -> FloatImage:
@@ -247,7 +250,9 @@ def _distractors(rng: np.random.Generator, canvas: FloatImage) -> FloatImage:
     return np.asarray(picture).astype(np.float32)
 
 
-def _distance(shape: str, rng: np.random.Generator, u: FloatImage, v: FloatImage) -> tuple[FloatImage, float]:
+def _distance(
+    shape: str, rng: np.random.Generator, u: FloatImage, v: FloatImage
+) -> tuple[FloatImage, float]:
     """A field that is below 1 inside the shape of unit scale, and the shape's area at that scale."""
     if shape in ("round", "oval"):
         ratio = float(rng.uniform(0.92, 1.0) if shape == "round" else rng.uniform(0.42, 0.68))
@@ -257,7 +262,7 @@ def _distance(shape: str, rng: np.random.Generator, u: FloatImage, v: FloatImage
         return np.maximum(np.abs(u), np.abs(v) / ratio), 4 * ratio
     if shape == "triangular":
         sides = [np.cos(a) * u + np.sin(a) * v for a in (np.pi / 2, np.pi * 7 / 6, np.pi * 11 / 6)]
-        return np.maximum(np.maximum(sides[0], sides[1]), sides[2]), 3 * np.sqrt(3)
+        return np.maximum.reduce(sides).astype(np.float32), float(3 * np.sqrt(3))
     theta = np.arctan2(v, u)
     radius = np.ones_like(u)
     if shape == "star":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from vlsmctl.formats.dicom_geometry import Place, is_sheared, place, series_geom
 from vlsmctl.formats.intensity import as_rgb, robust_range, to_grey
 from vlsmctl.formats.raster import write_mask_picture
 from vlsmctl.formats.records import Found, Geometry, Mask, Scan, checked_masks
+from vlsmctl.quiet import without_warnings
 
 # pydicom's messages quote header values, which are patient data: none may reach a log.
 logging.getLogger("pydicom").setLevel(logging.CRITICAL + 1)
@@ -299,8 +299,7 @@ def _refusing(path: Path) -> Iterator[None]:
     """Whatever a damaged file makes the readers raise comes out as UnreadableFile. What pydicom says
     of it is left out, as it may quote header values."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with without_warnings():
             yield
     except UnreadableFile:
         raise

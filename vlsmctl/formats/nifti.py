@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from vlsmctl.errors import UnreadableFile
 from vlsmctl.files import atomic_path
 from vlsmctl.formats.intensity import as_rgb, robust_range, to_grey
 from vlsmctl.formats.records import Found, Geometry, Mask, Scan, checked_masks
+from vlsmctl.quiet import without_warnings
 
 SLAB_BYTES = 256 * 2**20
 _NEARLY_EQUAL = 0.95
@@ -254,22 +254,15 @@ def _save(source: Any, lit: NDArray[np.uint8], target: Path) -> None:
     for text in ("descrip", "aux_file", "db_name", "data_type"):
         if text in header:
             header[text] = b""
-    with atomic_path(target) as temporary, _quiet():
+    with atomic_path(target) as temporary, without_warnings():
         nib.save(image_class(lit, None, header), temporary)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
 
 
 @contextmanager
 def _refusing(path: Path) -> Iterator[None]:
     """Whatever a damaged file makes the readers raise comes out as UnreadableFile."""
     try:
-        with _quiet():
+        with without_warnings():
             yield
     except UnreadableFile:
         raise

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import struct
-import warnings
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from vlsmctl.errors import UnreadableFile
 from vlsmctl.files import atomic_path
 from vlsmctl.formats.intensity import as_rgb, to_grey
 from vlsmctl.formats.records import Found, Mask, Scan, checked_masks
+from vlsmctl.quiet import without_warnings
 
 # A closed list: Pillow would otherwise also try formats that start other programs (EPS).
 _FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF", "JPEG2000", "PPM")
@@ -54,7 +54,8 @@ def read_mask_picture(path: Path) -> NDArray[np.uint8]:
         return _fitted_values(np.asarray(image))
     if image.mode in ("1", "L") and not image.has_transparency_data:
         return np.array(image.convert("L"), dtype=np.uint8)
-    brightest: NDArray[np.uint8] = np.asarray(_opaque_rgb(image)).max(axis=2)
+    red, green, blue = np.moveaxis(np.asarray(_opaque_rgb(image)), 2, 0)
+    brightest: NDArray[np.uint8] = np.maximum(np.maximum(red, green), blue)
     return brightest
 
 
@@ -100,8 +101,7 @@ def _decode(path: Path) -> Image.Image:
     if not content:
         raise UnreadableFile(f"{path}: the file is empty (0 bytes)")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with without_warnings():
             return _decode_bytes(_with_true_photometric(content), path)
     except UnreadableFile:
         raise

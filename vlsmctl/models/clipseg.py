@@ -7,7 +7,6 @@ places where a method may attach are those of `vlsmctl.adapters.places`.
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 from transformers import CLIPSegConfig, CLIPSegForImageSegmentation
 
@@ -82,7 +81,8 @@ class ClipSeg(nn.Module):
             output.hidden_states[layer + 1][rows, eos] for layer in self.extract_layers[: self._eos_depth]
         ]
         projected = clip.text_projection(output.pooler_output)
-        return self.condition(projected, states)
+        condition: Tensor = self.condition(projected, states)
+        return condition
 
     def decode(self, activations: list[Tensor], condition: Tensor) -> Tensor:
         """Logits, float [B, 1, S, S]. condition: [B, condition width], a row an image."""

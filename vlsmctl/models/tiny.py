@@ -11,6 +11,7 @@ from pathlib import Path
 from transformers import CLIPSegConfig
 
 IMAGE_SIZE = 160
+PATCH_SIZE = 16
 FOLDER = Path(__file__).parent / "weights" / "tiny"
 
 
@@ -18,7 +19,7 @@ def tiny_config() -> CLIPSegConfig:
     """The configuration: 4 vision layers of width 128 on 16-pixel patches, 4 text layers of width 64."""
     vision = {
         "hidden_size": 128, "intermediate_size": 512, "num_hidden_layers": 4, "num_attention_heads": 4,
-        "patch_size": 16, "image_size": IMAGE_SIZE,
+        "patch_size": PATCH_SIZE, "image_size": IMAGE_SIZE,
     }  # fmt: skip
     text = {
         "hidden_size": 64, "intermediate_size": 256, "num_hidden_layers": 4, "num_attention_heads": 4,

@@ -67,8 +67,7 @@ def fetch(name: str, out: Path | None = None) -> Path:
         wanted = next((file for file in WEIGHT_FILES if file in files), None)
         if wanted is None:
             raise MissingWeights(f"{repository} holds none of {', '.join(WEIGHT_FILES)}")
-        target = {"local_dir": str(out)} if out else {}
-        return Path(snapshot_download(repository, allow_patterns=["config.json", wanted], **target))
+        return Path(snapshot_download(repository, allow_patterns=["config.json", wanted], local_dir=out))
     except (OSError, HfHubHTTPError, OfflineModeIsEnabled) as error:
         raise MissingWeights(
             f"could not download {repository}: {type(error).__name__}: {str(error).splitlines()[0][:200]}",
