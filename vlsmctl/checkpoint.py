@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from vlsmctl.adapters.build import attach, trained
+from vlsmctl.adapters.build import METHODS, attach, trained
 from vlsmctl.errors import UsageError
 from vlsmctl.files import atomic_path
 from vlsmctl.models.build import MODELS, Base, build
@@ -34,9 +34,9 @@ class AdapterFacts(BaseModel):
     base: str
     base_sha256: str
     method: str
-    bottleneck: int | None
-    image_size: int
-    threshold: float
+    bottleneck: Annotated[int, Field(ge=1)] | None
+    image_size: Annotated[int, Field(ge=1)]
+    threshold: Annotated[float, Field(gt=0, lt=1)]
     class_prompt: str | None
     data: str
     manifest_sha256: str
@@ -64,15 +64,16 @@ def read_adapter(path: Path) -> tuple[AdapterFacts, dict[str, Tensor]]:
         raise UsageError(f"no adapter file at {str(path)!r}", hint="vlsmctl train --preset NAME")
     try:
         text, tensors = _read(path)
+        number = _format_of(text)  # first, because a newer format may have facts that this one forbids
+        if number > ADAPTER_FORMAT:
+            raise UsageError(
+                f"{path} has adapter format {number}, this vlsmctl reads up to {ADAPTER_FORMAT}",
+                hint="pip install --upgrade vlsmctl",
+            )
         facts = AdapterFacts.model_validate_json(text)
-    except (SafetensorError, KeyError, ValidationError, ValueError, OSError) as error:
+    except (SafetensorError, ValidationError, ValueError, OSError) as error:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UsageError(f"{path} is not an adapter that vlsmctl wrote, or is damaged: {first}") from error
-    if facts.format > ADAPTER_FORMAT:
-        raise UsageError(
-            f"{path} has adapter format {facts.format}, this vlsmctl reads up to {ADAPTER_FORMAT}",
-            hint="pip install --upgrade vlsmctl",
-        )
     return facts, tensors
 
 
@@ -85,6 +86,8 @@ def load_adapted(path: Path, *, weights: Path | None = None, force: bool = False
     facts, tensors = read_adapter(path)
     if facts.base not in MODELS:
         raise UsageError(f"{path} needs base model {facts.base!r}, known: {', '.join(MODELS)}")
+    if facts.method not in METHODS:
+        raise UsageError(f"{path} needs method {facts.method!r}, known: {', '.join(METHODS)}")
     base = build(facts.base, weights)
     if base.sha256 != facts.base_sha256 and not force:
         raise UsageError(
@@ -119,11 +122,18 @@ def read_state(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     try:
         text, tensors = _read(path)
         facts: dict[str, Any] = json.loads(text)
-    except (SafetensorError, KeyError, ValueError, OSError) as error:
+    except (SafetensorError, ValueError, OSError) as error:
         raise UsageError(f"{path}: the resume state cannot be read ({error})") from error
-    if facts.pop("format", None) != STATE_FORMAT:
+    if _format_of(text) != STATE_FORMAT:
         raise UsageError(f"{path}: the resume state was written by another version of vlsmctl")
-    return facts, tensors
+    return {key: value for key, value in facts.items() if key != "format"}, tensors
+
+
+def _format_of(text: str) -> int:
+    """The format number in the facts, 0 where there is none."""
+    document = json.loads(text)
+    number = document.get("format") if isinstance(document, dict) else None
+    return number if isinstance(number, int) else 0
 
 
 def _plain(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -132,5 +142,7 @@ def _plain(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def _read(path: Path) -> tuple[str, dict[str, Tensor]]:
     with safe_open(path, framework="pt") as file:
-        text = (file.metadata() or {})["vlsmctl"]
+        text = (file.metadata() or {}).get("vlsmctl")
+        if text is None:
+            raise ValueError("its header has no facts from vlsmctl")
         return text, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import os
 import sys
@@ -14,7 +15,9 @@ import typer
 from vlsmctl.commands import doctor, models, predict, prepare, presets, quickstart, train, weights
 from vlsmctl.commands import eval as evaluate
 from vlsmctl.console import configure, console, is_verbose
-from vlsmctl.errors import INTERRUPTED, VlsmctlError
+from vlsmctl.errors import INTERRUPTED, UsageError, VlsmctlError
+
+_NO_ROOM = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))  # the disk or the quota is full
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -48,6 +51,10 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
         except Exception as error:
             if is_verbose():
                 _say(traceback.format_exc())
+            if isinstance(error, OSError) and (error.filename is not None or error.errno in _NO_ROOM):
+                where = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
+                _say(f"error: {where}{error.strerror or error}")
+                raise typer.Exit(UsageError.exit_code) from None
             _say(f"internal error: {type(error).__name__}: {error}")
             _say("  this is a bug in vlsmctl; `vlsmctl --verbose ...` shows the details to report")
             raise typer.Exit(1) from None

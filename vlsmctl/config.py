@@ -16,9 +16,13 @@ from vlsmctl.errors import UsageError
 PromptChoice = Annotated[str, Field(pattern=r"^(random|all|p\d+)$")]
 TrainPromptChoice = Annotated[str, Field(pattern=r"^(random|p\d+)$")]
 
+_SUFFIXES = (".yaml", ".yml")
+# A ValueError comes from what looks like a date or is not UTF-8, a RecursionError from brackets without end
+_NOT_YAML = (yaml.YAMLError, ValueError, RecursionError)
+
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class AdapterConfig(_Section):
@@ -64,7 +68,7 @@ class TrainConfig(_Section):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     augment: Literal["none", "light"] = "none"
     deterministic: bool | None = None
-    seed: int = 42
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 42
 
 
 class Preset(_Section):
@@ -110,18 +114,9 @@ def load_preset(name: str, overrides: Iterable[str] = (), seed: int | None = Non
     values, malformed overrides.
     """
     values = read_preset(name)
-    problems: list[str] = []
-    for override in overrides:
-        key, separator, text = override.partition("=")
-        if not separator or not key.strip():
-            problems.append(f"--set {override!r}: expected KEY=VALUE")
-            continue
-        try:
-            _assign(values, key.strip().split("."), yaml.safe_load(text))
-        except (yaml.YAMLError, TypeError) as error:
-            problems.append(f"--set {override!r}: {_one_line(error)}")
-    if seed is not None:
-        _assign(values, ["train", "seed"], seed)
+    problems = [problem for override in overrides if (problem := _override(values, override))]
+    if seed is not None and isinstance(values.setdefault("train", {}), dict):
+        values["train"]["seed"] = seed  # a train that is no section is found below
     try:
         preset = Preset.model_validate(values)
     except ValidationError as error:
@@ -150,8 +145,8 @@ def keys(section: type[BaseModel] = Preset, prefix: str = "") -> list[str]:
     return found
 
 
-def _read(name: str, chain: tuple[str, ...]) -> dict[str, Any]:
-    path = Path(name) if name.endswith((".yaml", ".yml")) else find_preset(name)
+def _read(name: str, chain: tuple[Path, ...]) -> dict[str, Any]:
+    path = Path(name) if name.endswith(_SUFFIXES) else find_preset(name)
     if path is None or not path.is_file():
         near = difflib.get_close_matches(name, preset_names(), n=1)
         nearest = f"; did you mean {near[0]!r}?" if near else ""
@@ -159,16 +154,23 @@ def _read(name: str, chain: tuple[str, ...]) -> dict[str, Any]:
             f"no preset named {name!r}{nearest} (known: {', '.join(preset_names())})",
             hint="vlsmctl presets",
         )
-    if name in chain:
-        raise UsageError(f"preset {name!r} extends itself: {' -> '.join((*chain, name))}")
+    chain = (*chain, path.resolve())
+    if chain[-1] in chain[:-1]:
+        raise UsageError(f"preset {name!r} extends itself: {' -> '.join(each.stem for each in chain)}")
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror or error}") from error
+    except _NOT_YAML as error:
         raise UsageError(f"{path} is not valid YAML: {_one_line(error)}") from error
     if not isinstance(values, dict):
         raise UsageError(f"{path}: expected keys and values, found {type(values).__name__}")
     parent = values.pop("extends", None)
-    return _merged(_read(str(parent), (*chain, name)), values) if parent else values
+    if not parent:
+        return values
+    if str(parent).endswith(_SUFFIXES):
+        parent = path.parent / str(parent)  # a file is looked for beside the one that names it
+    return _merged(_read(str(parent), chain), values)
 
 
 def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
@@ -177,6 +179,18 @@ def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
         both = isinstance(value, dict) and isinstance(merged.get(key), dict)
         merged[key] = _merged(merged[key], value) if both else value
     return merged
+
+
+def _override(values: dict[str, Any], override: str) -> str | None:
+    """Applies one `KEY=VALUE`; what is wrong with it, or None."""
+    key, separator, text = override.partition("=")
+    if not separator or not key.strip():
+        return f"--set {override!r}: expected KEY=VALUE"
+    try:
+        _assign(values, key.strip().split("."), yaml.safe_load(text))
+    except (*_NOT_YAML, TypeError) as error:
+        return f"--set {override!r}: {_one_line(error)}"
+    return None
 
 
 def _assign(values: dict[str, Any], path: list[str], value: Any) -> None:

@@ -14,9 +14,10 @@ from uuid import uuid4
 @contextmanager
 def atomic_path(final: Path) -> Iterator[Path]:
     """A path beside `final` to write to; on success it is flushed to disk and renamed to `final`, on
-    any error it is removed. The temporary name keeps the suffixes, which some writers go by."""
+    any error it is removed. The temporary name keeps the suffixes, which some writers go by, and
+    is cut, because a name may be as long as the file system allows already."""
     final.parent.mkdir(parents=True, exist_ok=True)
-    temporary = final.with_name(f".{uuid4().hex[:8]}.part.{final.name}")
+    temporary = final.with_name(f".{uuid4().hex[:8]}.part.{final.name[-40:]}")
     try:
         yield temporary
         with temporary.open("r+b") as stream:

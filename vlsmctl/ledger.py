@@ -37,10 +37,12 @@ def read_ledger(path: Path) -> dict[tuple[str, str], Entry]:
     if not path.is_file():
         return {}
     entries: dict[tuple[str, str], Entry] = {}
-    for line in path.read_text(encoding="utf-8").splitlines():
+    # Bytes, because a killed process may leave half a character; "\n" alone ends a line, because names
+    # and prompts may hold other line separators.
+    for line in path.read_bytes().split(b"\n"):
         try:
             entry = Entry(**json.loads(line))
+            entries[entry.input, entry.prompt] = entry
         except (ValueError, TypeError):
             continue
-        entries[entry.input, entry.prompt] = entry
     return entries

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageOps
 from scipy.ndimage import binary_dilation, binary_erosion
 
 # Okabe and Ito's palette, safe for the colour-blind
@@ -26,9 +26,8 @@ class Tile:
 
 
 def outlined(tile: Tile, size: int = TILE) -> Image.Image:
-    """The picture, `size` pixels wide and high at most, with its outlines two pixels wide."""
-    picture = Image.fromarray(tile.image)
-    picture.thumbnail((size, size))
+    """The picture, scaled to fit into `size` x `size` pixels, with its outlines two pixels wide."""
+    picture = ImageOps.contain(Image.fromarray(tile.image), (size, size))
     pixels = np.array(picture)
     for mask, colour in tile.outlines:
         small = np.asarray(Image.fromarray(mask).resize(picture.size, Image.Resampling.NEAREST))

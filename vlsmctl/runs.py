@@ -41,6 +41,8 @@ def point_latest(runs: Path, run: Path) -> None:
         temporary.replace(latest)
     except OSError:
         temporary.unlink(missing_ok=True)
+        if latest.is_symlink():
+            latest.unlink()  # Windows does not rename over a link to a folder
         write_text(latest, target.as_posix() + "\n")
 
 
@@ -62,13 +64,21 @@ def read_run(folder: Path) -> dict[str, Any]:
         document: dict[str, Any] = json.loads((folder / RUN).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UsageError(f"{folder / RUN} cannot be read: {error}") from error
+    if not isinstance(document, dict):
+        raise UsageError(f"{folder / RUN}: expected a JSON object, found {type(document).__name__}")
     return document
 
 
 def last_run_of(runs: Path, name: str) -> Path | None:
     """The newest run folder of a preset, or None."""
-    found = sorted(path.parent for path in (runs / name).glob(f"*/{RUN}"))
-    return found[-1] if found else None
+    found = [path.parent for path in (runs / name).glob(f"*/{RUN}")]
+    return max(found, key=_age) if found else None
+
+
+def _age(run: Path) -> tuple[str, int, str]:
+    """Sorts run folders by time, then by the number that tells those of the same second apart."""
+    stem, _, number = run.name.partition("_")
+    return stem[:15], int(number) if number.isdecimal() else 1, stem
 
 
 def _latest(runs: Path) -> Path:

@@ -6,16 +6,20 @@ import os
 import platform
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from types import FrameType
+from typing import Any, TypeVar
 
 import psutil
 import torch
-from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate import Accelerator, DistributedDataParallelKwargs, PartialState
+from accelerate.utils import broadcast_object_list
 
-from vlsmctl.errors import UsageError
+from vlsmctl.errors import UsageError, VlsmctlError
+
+T = TypeVar("T")
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -24,12 +28,21 @@ def pick_device(name: str = "auto") -> torch.device:
         if torch.cuda.is_available():
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    expected = f"--device {name!r}: expected auto, cpu, cuda, cuda:N or mps"
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise UsageError(f"--device {name!r}: expected auto, cpu, cuda, cuda:N or mps") from error
+        raise UsageError(expected) from error
+    if device.type not in ("cpu", "cuda", "mps"):
+        raise UsageError(expected)
     if device.type == "cuda" and not torch.cuda.is_available():
         raise UsageError(f"--device {name!r}: no CUDA device on this machine", hint="--device cpu")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UsageError(
+            f"--device {name!r}: this machine has {torch.cuda.device_count()} CUDA device(s), "
+            "counted from 0",
+            hint="--device cuda:0",
+        )
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise UsageError(f"--device {name!r}: no Apple GPU on this machine", hint="--device cpu")
     return device
@@ -63,6 +76,29 @@ def make_repeatable(seed: int, deterministic: bool) -> None:
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(deterministic)
+
+
+def is_main_process() -> bool:
+    """Whether this is the only process, or the first of several started by a launcher."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def decided_by_main(decide: Callable[[], T]) -> T:
+    """The value of `decide()`, called by the first process alone and given to all; so is its error."""
+    if os.environ.get("WORLD_SIZE", "1") == "1":
+        return decide()
+    PartialState(cpu=not torch.cuda.is_available())
+    outcome: list[Any] = [None, None]
+    if is_main_process():
+        try:
+            outcome[0] = decide()
+        except VlsmctlError as error:
+            outcome[1] = error
+    broadcast_object_list(outcome)
+    if outcome[1] is not None:
+        raise outcome[1]
+    value: T = outcome[0]
+    return value
 
 
 class StopFlag:

@@ -33,7 +33,7 @@ from vlsmctl.models.build import MODELS, Base
 from vlsmctl.models.tokens import distinct, tokenize
 from vlsmctl.preprocessing import Preprocessing, normalise
 from vlsmctl.resume import EpochLine, Progress, append_metrics, restore_progress, save_progress
-from vlsmctl.runtime import StopFlag, make_accelerator, make_repeatable
+from vlsmctl.runtime import StopFlag, is_main_process, make_accelerator, make_repeatable
 
 DECODE_WORKERS = 4
 
@@ -192,7 +192,7 @@ def validate(model: torch.nn.Module, samples: Samples, preset: Preset, accelerat
     model.eval()
     cut = math.log(preset.threshold / (1 - preset.threshold))
     choice = "p1" if preset.prompts.eval == "all" else preset.prompts.eval
-    sums = torch.zeros(2, dtype=torch.float64)
+    total, number = 0.0, 0
     mine = range(accelerator.process_index, len(samples), accelerator.num_processes)
     for batch in iterate(samples, mine, preset.train.batch_size, workers=DECODE_WORKERS):
         prompts = [choose_prompt(record, choice, preset.train.seed, 0) for record in batch.records]
@@ -201,12 +201,8 @@ def validate(model: torch.nn.Module, samples: Samples, preset: Preset, accelerat
         found, mask = (logits.float() > cut).flatten(1), batch.mask.to(accelerator.device).flatten(1) > 0.5
         sizes = found.sum(1) + mask.sum(1)
         dice = torch.where(sizes == 0, 1.0, 2 * (found & mask).sum(1) / sizes.clamp(min=1))
-        sums += torch.tensor([float(dice.double().sum()), float(len(dice))], dtype=torch.float64)
-    if accelerator.num_processes > 1:
-        sums = (
-            accelerator.reduce(sums.to(accelerator.device, torch.float32), reduction="sum").cpu().double()
-        )
-    return float(sums[0] / sums[1])
+        total, number = total + float(dice.double().sum()), number + len(dice)
+    return _mean(total, number, accelerator)
 
 
 def _train_epoch(
@@ -228,7 +224,7 @@ def _train_epoch(
         loss = _step(model, optimizer, batch, preset, (config.seed, epoch, number), accelerator)
         weighted, seen = weighted + loss * len(batch.records), seen + len(batch.records)
         watcher.batch_done(epoch, number, batches, loss)
-    return weighted / seen
+    return _mean(weighted, seen, accelerator)
 
 
 def _step(
@@ -250,6 +246,14 @@ def _step(
         accelerator.clip_grad_norm_(model.parameters(), config.grad_clip)
     optimizer.step()
     return float(loss.item())
+
+
+def _mean(total: float, number: float, accelerator: Accelerator) -> float:
+    """total / number, both summed over the processes."""
+    if accelerator.num_processes > 1:
+        pair = torch.tensor([total, number], device=accelerator.device)
+        total, number = accelerator.reduce(pair, reduction="sum").tolist()
+    return total / number
 
 
 def _stop_asked(stop: StopFlag, accelerator: Accelerator) -> bool:
@@ -314,7 +318,13 @@ def finished(run: Path) -> Fitted | None:
     best, counts = document["best"], document["parameters"]
     progress = Progress(document["epochs"], best["val_dice"], best["epoch"])
     return Fitted(
-        run, progress, counts["trainable"], counts["total"], document["seconds"], interrupted=False
+        run,
+        progress,
+        counts["trainable"],
+        counts["total"],
+        document["seconds"],
+        interrupted=False,
+        is_main=is_main_process(),
     )
 
 

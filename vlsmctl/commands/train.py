@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vlsmctl.console import bars, console, out
+from vlsmctl.console import bars, configure, console, out
 from vlsmctl.errors import INTERRUPTED, UsageError
 
 if TYPE_CHECKING:
@@ -69,11 +69,15 @@ def start(preset: Preset, name: str, data: Path, runs_folder: Path, *, resume: b
     from vlsmctl import runs
     from vlsmctl.datasets.manifest import read_manifest
     from vlsmctl.models.build import build
-    from vlsmctl.runtime import polite_stop
+    from vlsmctl.runtime import decided_by_main, is_main_process, polite_stop
     from vlsmctl.training import finished, fit
 
+    if not is_main_process():
+        configure(quiet=True, verbose=False)
     manifest = read_manifest(data_folder(data, preset.data))
-    run, resuming = _run_folder(preset, name, runs_folder, manifest.hash, resume=resume)
+    run, resuming = decided_by_main(
+        lambda: _run_folder(preset, name, runs_folder, manifest.hash, resume=resume)
+    )
     if resuming and (done := finished(run)) is not None:
         console().print(f"{run} is finished already", markup=False)
         return done

@@ -216,7 +216,8 @@ def _texture(rng: np.random.Generator, size: int, strength: float) -> FloatImage
         period = 4 * size
     line = np.arange(size, dtype=np.float32)
     phase = (np.cos(angle) * line[:, None] + np.sin(angle) * line[None, :]) * (2 * np.pi / period)
-    return np.float32(1.4 * strength) * np.sin(phase + rng.uniform(0, 6)).astype(np.float32)
+    stripes: FloatImage = np.sin(phase + rng.uniform(0, 6)).astype(np.float32)
+    return np.float32(1.4 * strength) * stripes
 
 
 def _tint(rng: np.random.Generator, name: str) -> FloatImage:
@@ -273,7 +274,8 @@ def _distance(
         for wave, amount in zip((2, 3, 5), sizes, strict=True):
             radius += np.float32(amount) * np.cos(wave * theta + np.float32(rng.uniform(0, 6.28)))
         area = np.pi * (1 + float((sizes**2).sum()) / 2)
-    return np.sqrt(u * u + v * v) / np.maximum(radius, 0.15), float(area)
+    field = np.sqrt(u * u + v * v) / np.maximum(radius, 0.15)
+    return field.astype(np.float32), float(area)
 
 
 def _thing(

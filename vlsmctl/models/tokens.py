@@ -26,7 +26,8 @@ def tokenize(prompts: Sequence[str]) -> Tensor:
     at the end token, so padding beyond it cannot change anything. Longer prompts are cut at 77.
     """
     ids: Tensor = _tokenizer()(list(prompts), context_length=CONTEXT_LENGTH)
-    longest = int((ids != 0).sum(dim=1).max()) if len(ids) else 2
+    # The end token has the highest id; zeros cannot be counted, because id 0 is a token too (a "!").
+    longest = int(ids.argmax(dim=1).max()) + 1 if len(ids) else 2
     return ids[:, :longest]
 
 
