@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vlsmctl.console import console, out, track
-from vlsmctl.errors import SOME_FAILED, UsageError
+from vlsmctl.errors import SOME_FAILED, NoReadableInput, UsageError
 
 if TYPE_CHECKING:
     from vlsmctl.evaluation import CasePair, Scores
 
+_SHOWN = 20  # failed cases named on the terminal; summary.json has them all
 WORTH_PROCESSES = 5000  # cases from which starting processes costs less than it saves
 
 
@@ -61,6 +62,10 @@ def evaluate(
     if pred is not None and gt is not None:
         if run is not None:
             raise UsageError("give a run, or --pred and --gt, not both")
+        if prompts is not None or data is not None:
+            raise UsageError(
+                "--prompts and --data are for a run; --pred and --gt name the masks themselves"
+            )
         from vlsmctl.evaluation import match_folders
 
         pairs, extra = match_folders(pred, gt)
@@ -78,9 +83,13 @@ def evaluate(
     write_scores(folder, scores)
     summary = summarise(scores)
     if as_json:
-        out().print(json.dumps({"folder": str(folder), **summary}, ensure_ascii=False), markup=False)
+        out().print(json.dumps({"folder": str(folder), **summary}), markup=False)
     else:
         _show(scores, summary, title, folder)
+    for case in summary["failed"][:_SHOWN]:
+        console(always=True).print(f"failed {case['id']}: {case['reason']}", markup=False)
+    if not summary["n"] and summary["n_failed"]:
+        raise NoReadableInput(f"none of the {summary['n_failed']} cases could be scored: see {folder}")
     if summary["n_failed"]:
         raise typer.Exit(SOME_FAILED)
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from dataclasses import asdict
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +16,7 @@ from vlsmctl.console import console, live_count, out
 from vlsmctl.errors import INTERRUPTED, SOME_FAILED, NoReadableInput, UsageError
 
 if TYPE_CHECKING:
+    from vlsmctl.formats.scan import Found, Problem
     from vlsmctl.prediction import Predictor
 
 
@@ -50,8 +53,9 @@ def predict(
     if sum(choice is not None for choice in (run, adapter, model)) > 1:
         raise UsageError("give one of --run, --adapter and --model")
     found, problems = find_scans(inputs)
+    found, problems = _without_outputs(found, problems, inputs, out_folder)
     for problem in problems:
-        console().print(f"skipped {problem.path}: {problem.reason}", markup=False)
+        console(always=True).print(f"skipped {problem.path}: {problem.reason}", markup=False)
     if not found:
         raise NoReadableInput(
             f"no readable scan in {', '.join(map(str, inputs))}"
@@ -62,12 +66,13 @@ def predict(
     prompts = list(dict.fromkeys(prompt or ([predictor.class_prompt] if predictor.class_prompt else [])))
     if not prompts:
         raise UsageError('what shall be segmented? give --prompt TEXT, for example --prompt "polyp"')
+    _refuse_to_overwrite(found, prompts, out_folder)
     document = _run(predictor, found, prompts, out_folder, threshold, batch_size, overwrite=overwrite)
     document["skipped"] = [{"input": str(p.path), "reason": p.reason} for p in problems]
     counts = document["counts"] | {"skipped": len(problems)}
     document["counts"] = counts
     if as_json:
-        out().print(json.dumps(document, ensure_ascii=False), markup=False)
+        out().print(json.dumps(document), markup=False)
     else:
         _show(document, counts)
     if document["interrupted"]:
@@ -76,6 +81,44 @@ def predict(
         raise NoReadableInput("none of the scans could be read")
     if counts["failed"] or counts["skipped"]:
         raise typer.Exit(SOME_FAILED)
+
+
+def _without_outputs(
+    found: list[Found], problems: list[Problem], inputs: list[Path], out_folder: Path
+) -> tuple[list[Found], list[Problem]]:
+    """Masks of an earlier run, in an output folder below an input folder, are no scans to segment."""
+    out_real = out_folder.resolve()
+    folders = [one.resolve() for one in inputs if one.is_dir()]
+    if out_real in folders:
+        raise UsageError(
+            f"--out {str(out_folder)!r} is also an input: masks would lie among the scans",
+            hint=f"--out {out_folder / 'predictions'}",
+        )
+    if not any(folder in out_real.parents for folder in folders):
+        return found, problems
+
+    def is_output(path: Path) -> bool:
+        return path.resolve().is_relative_to(out_real)
+
+    return (
+        [one for one in found if not is_output(one.source)],
+        [one for one in problems if not is_output(one.path)],
+    )
+
+
+def _refuse_to_overwrite(found: list[Found], prompts: list[str], out_folder: Path) -> None:
+    """Raises UsageError where a mask would take the place of a scan."""
+    from vlsmctl.formats.scan import output_names
+
+    real = lru_cache(maxsize=4096)(os.path.realpath)  # of folders, of which there are few
+    scans = {(real(file.parent), file.name) for one in found for file in one.files}
+    for targets in output_names(found, prompts):
+        for path in (out_folder / target for target in targets):
+            if (real(path.parent), path.name) in scans:
+                raise UsageError(
+                    f"the mask {path} would take the place of a scan",
+                    hint="choose another folder with --out",
+                )
 
 
 def _predictor(
@@ -101,7 +144,7 @@ def _predictor(
 
 
 def _run(
-    predictor: Predictor, found: list[Any], prompts: list[str], out_folder: Path, threshold: float | None,
+    predictor: Predictor, found: list[Found], prompts: list[str], out_folder: Path, threshold: float | None,
     batch_size: int, *, overwrite: bool,
 ) -> dict[str, Any]:  # fmt: skip
     from vlsmctl.prediction import predict as run_prediction
@@ -112,7 +155,7 @@ def _run(
 
         def told(entry: Any) -> None:
             if entry.status == "failed":
-                console().print(f"failed {entry.input}: {entry.reason}", markup=False)
+                console(always=True).print(f"failed {entry.input}: {entry.reason}", markup=False)
             tick()
 
         entries, before = run_prediction(

@@ -49,14 +49,18 @@ def list_presets(
     out().print(table(["preset", "model", "method", "data"], lines))
 
 
-def show(name: Annotated[str, typer.Argument(help="A shipped preset, or a YAML file.")]) -> None:
+def show(
+    name: Annotated[str, typer.Argument(help="A shipped preset, or a YAML file.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
     """Print a preset with every key that --set takes."""
     import yaml
 
     from vlsmctl.config import load_preset
 
-    preset = load_preset(name)
-    text = yaml.safe_dump(
-        preset.model_dump(mode="json", by_alias=True), sort_keys=False, allow_unicode=True, width=100
-    )
+    values = load_preset(name).model_dump(mode="json", by_alias=True)
+    if as_json:
+        out().print(json.dumps(values), markup=False)
+        return
+    text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=100)
     out().print(text.rstrip(), markup=False)

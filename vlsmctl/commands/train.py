@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -44,23 +45,22 @@ def train(
     document = {
         "run": str(fitted.run),
         "best_epoch": best.best_epoch,
-        "val_dice": best.best_dice,
+        "val_dice": best.best_dice if math.isfinite(best.best_dice) else None,
         "trainable": fitted.trainable,
         "total": fitted.total,
         "seconds": round(fitted.seconds, 1),
         "status": "interrupted" if fitted.interrupted else "finished",
     }
-    if as_json:
-        out().print(json.dumps(document), markup=False)
-    elif fitted.is_main:
-        console().print(
-            f"best validation Dice {best.best_dice:.4f} in epoch {best.best_epoch} of {best.epoch}; "
-            f"{fitted.trainable:,} of {fitted.total:,} parameters trained; {fitted.seconds:.0f} s",
-            markup=False,
-        )
-        out().print(str(fitted.run), markup=False)
+    if fitted.is_main:
+        if document["val_dice"] is not None:
+            console().print(
+                f"best validation Dice {best.best_dice:.4f} in epoch {best.best_epoch} of {best.epoch}; "
+                f"{fitted.trainable:,} of {fitted.total:,} parameters trained; {fitted.seconds:.0f} s",
+                markup=False,
+            )
+        out().print(json.dumps(document) if as_json else str(fitted.run), markup=False)
     if fitted.interrupted:
-        console().print(f"stopped; go on with: vlsmctl train --preset {preset} --resume", markup=False)
+        console().print("stopped; the same command with --resume goes on where it was", markup=False)
         raise typer.Exit(INTERRUPTED)
 
 
@@ -75,15 +75,14 @@ def start(preset: Preset, name: str, data: Path, runs_folder: Path, *, resume: b
     if not is_main_process():
         configure(quiet=True, verbose=False)
     manifest = read_manifest(data_folder(data, preset.data))
-    run, resuming = decided_by_main(
-        lambda: _run_folder(preset, name, runs_folder, manifest.hash, resume=resume)
-    )
-    if resuming and (done := finished(run)) is not None:
-        console().print(f"{run} is finished already", markup=False)
+    last = decided_by_main(lambda: _resumable(preset, name, runs_folder, manifest.hash) if resume else None)
+    if last is not None and (done := finished(last)) is not None:
+        console().print(f"{last} is finished already", markup=False)
         return done
-    base = build(preset.model, preset.weights)
+    base = build(preset.model, preset.weights)  # before a run folder is made, for it may not be here
+    run = last or decided_by_main(lambda: runs.new_run(runs_folder, name, preset.train.seed))
     with polite_stop() as stop, Live(preset.train.epochs, base.name, preset.method) as watcher:
-        fitted = fit(preset, base, manifest, run, stop=stop, watcher=watcher, resume=resuming)
+        fitted = fit(preset, base, manifest, run, stop=stop, watcher=watcher, resume=last is not None)
     if fitted.is_main and (run / runs.ADAPTER).is_file():
         runs.point_latest(runs_folder, run)
     return fitted
@@ -94,17 +93,15 @@ def data_folder(data: Path, name: str) -> Path:
     return data if (data / "dataset.json").is_file() else data / name
 
 
-def _run_folder(
-    preset: Preset, name: str, runs_folder: Path, manifest_hash: str, *, resume: bool
-) -> tuple[Path, bool]:
+def _resumable(preset: Preset, name: str, runs_folder: Path, manifest_hash: str) -> Path | None:
+    """The newest run of `name`, or None. Raises UsageError when it had other settings or other data."""
     from vlsmctl import runs
     from vlsmctl.training import preset_hash
 
-    last = runs.last_run_of(runs_folder, name) if resume else None
+    last = runs.last_run_of(runs_folder, name)
     if last is None:
-        if resume:
-            console().print(f"nothing to resume below {runs_folder / name}; starting", markup=False)
-        return runs.new_run(runs_folder, name, preset.train.seed), False
+        console().print(f"nothing to resume below {runs_folder / name}; starting", markup=False)
+        return None
     document = runs.read_run(last)
     if document["preset_sha256"] != preset_hash(preset):
         raise UsageError(
@@ -113,7 +110,7 @@ def _run_folder(
         )
     if document["data"]["manifest_sha256"] != manifest_hash:
         raise UsageError(f"{last} was started on other data: the manifest has changed since")
-    return last, True
+    return last
 
 
 class Live:

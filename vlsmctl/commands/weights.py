@@ -12,10 +12,15 @@ from vlsmctl.console import console, out, table
 from vlsmctl.errors import UsageError
 
 
-def list_weights() -> None:
+def list_weights(
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
     """Show which base models' weights are on this machine."""
     from vlsmctl.models.build import MODELS, where
 
+    if as_json:
+        out().print(json.dumps({name: where(name) for name in MODELS}), markup=False)
+        return
     out().print(table(["model", "weights"], [[name, where(name) or "missing"] for name in MODELS]))
 
 
@@ -27,6 +32,7 @@ def fetch(
             "--out", help="A folder to take to another machine (default: the Hugging Face cache)."
         ),
     ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Download a base model's weights. The only command that uses the network."""
     from vlsmctl.models import weights
@@ -38,7 +44,7 @@ def fetch(
     weights.load_network(got)  # a damaged or foreign file is noticed now, not in the first training
     if folder is not None:
         console().print(f"take the folder along and set VLSMCTL_WEIGHTS={folder}", markup=False)
-    out().print(str(got), markup=False)
+    out().print(json.dumps({"name": name, "folder": str(got)}) if as_json else str(got), markup=False)
 
 
 def build(

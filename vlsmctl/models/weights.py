@@ -57,20 +57,27 @@ def fetch(name: str, out: Path | None = None) -> Path:
     """Downloads the weights of `name` into the Hugging Face cache, or into `out`; returns the folder.
 
     Safetensors are taken where the repository has them. Interrupted downloads go on where they were.
+    Raises MissingWeights.
     """
     from huggingface_hub import HfApi, snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
     repository = REPOSITORIES[name]
+    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
+        raise MissingWeights(
+            f"{repository} is not downloaded: --offline (or HF_HUB_OFFLINE) forbids the network",
+            hint=_how_to_get(name),
+        )
     try:
         files = HfApi().list_repo_files(repository)
         wanted = next((file for file in WEIGHT_FILES if file in files), None)
         if wanted is None:
             raise MissingWeights(f"{repository} holds none of {', '.join(WEIGHT_FILES)}")
         return Path(snapshot_download(repository, allow_patterns=["config.json", wanted], local_dir=out))
-    except (OSError, HfHubHTTPError, OfflineModeIsEnabled) as error:
+    except MissingWeights:
+        raise
+    except Exception as error:  # the hub's own kinds and those of its HTTP library, which change
         raise MissingWeights(
-            f"could not download {repository}: {type(error).__name__}: {str(error).splitlines()[0][:200]}",
+            f"could not download {repository}: {type(error).__name__}: {_first_line(error)}",
             hint=_how_to_get(name),
         ) from error
 
@@ -88,8 +95,7 @@ def load_network(folder: Path) -> CLIPSegForImageSegmentation:
             folder, local_files_only=True, dtype=torch.float32, output_loading_info=True
         )
     except Exception as error:  # transformers raises many kinds for a damaged file
-        first = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-        raise UsageError(f"the weights in {folder} cannot be loaded: {first}") from error
+        raise UsageError(f"the weights in {folder} cannot be loaded: {_first_line(error)}") from error
     missing = sorted(info["missing_keys"])
     wrong = [str(entry[0]) for entry in info["mismatched_keys"]]
     if missing or wrong:
@@ -141,6 +147,11 @@ def _in_hub_cache(repository: str) -> Path | None:
     if isinstance(config, str) and _is_complete(Path(config).parent):
         return Path(config).parent
     return None
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:200] if lines else type(error).__name__
 
 
 def _how_to_get(name: str) -> str:
