@@ -50,7 +50,7 @@ def fetch(
 def build(
     name: Annotated[str, typer.Argument(help="The embedded model: tiny.")] = "tiny",
     folder: Annotated[Path, typer.Option("--out", help="Where the weights go.")] = Path("tiny-weights"),
-    pictures: Annotated[int, typer.Option(min=64, help="How many pictures to learn from.")] = 256_000,
+    pictures: Annotated[int, typer.Option(min=64, help="How many pictures to learn from.")] = 204_800,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     workers: Annotated[int, typer.Option(min=0, help="Processes that draw pictures.")] = 1,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda.")] = "auto",

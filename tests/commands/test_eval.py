@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.commands.app import error_line, vlsmctl
+from tests.datasets.fakes import blob, grey, save, truncate
+from vlsmctl.datasets.build import prepare
+
+
+def _rows(folder: Path) -> list[dict[str, str]]:
+    with (folder / "scores.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def _folders(root: Path, count: int = 3) -> tuple[Path, Path]:
+    """Predicted and true masks; they agree."""
+    for number in range(count):
+        for folder in ("pred", "gt"):
+            save(root / folder / f"case{number}.png", grey(blob(row=4 + number)))
+    return root / "pred", root / "gt"
+
+
+def test_latest_by_default_and_by_path(at_home: Path) -> None:
+    latest = vlsmctl("eval", "--json").document
+    assert latest["n"] == 4
+    assert latest["n_failed"] == 0
+    run = (at_home / "runs" / "latest").resolve()
+    folder = Path(latest["folder"])
+    assert folder.resolve() == run / "eval" / "phantom-test-random"
+    assert len(list((folder / "masks").glob("*.png"))) == 4
+    for named in ("runs/latest", run):
+        document = vlsmctl("eval", named, "--json").document
+        assert document["metrics"] == latest["metrics"]
+    answer = vlsmctl("eval")
+    assert "Dice" in answer.out
+    assert "scores.csv" in answer.out
+
+
+def test_scoring_twice_gives_the_same_scores(at_home: Path, tmp_path: Path) -> None:
+    folders = tmp_path / "one", tmp_path / "two"
+    for folder in folders:
+        vlsmctl("eval", "--prompts", "random", "--out", folder)
+    first, second = (
+        [{key: value for key, value in row.items() if key != "prediction"} for row in _rows(folder)]
+        for folder in folders
+    )
+    assert first == second
+    masks = [{p.name: p.read_bytes() for p in (f / "masks").iterdir()} for f in folders]
+    assert masks[0] == masks[1]
+
+
+def test_one_prompt_and_all_prompts(at_home: Path, tmp_path: Path) -> None:
+    one = vlsmctl("eval", "--prompts", "p1", "--out", tmp_path / "p1", "--json").document
+    rows = _rows(tmp_path / "p1")
+    assert (one["n"], {row["prompt"] for row in rows}) == (4, {"polyp"})
+    every = vlsmctl("eval", "--prompts", "all", "--out", tmp_path / "all", "--json").document
+    rows = _rows(tmp_path / "all")
+    keys = {f"p{number}" for number in range(6)}
+    assert {row["prompt"] for row in rows} == keys
+    assert every["n"] == len(rows) == 4 * len(keys)
+    dice = {row["id"]: row["dice"] for row in rows if row["prompt"] == "p1"}
+    assert dice == {row["id"]: row["dice"] for row in _rows(tmp_path / "p1")}
+
+
+def test_another_split(at_home: Path, tmp_path: Path) -> None:
+    assert vlsmctl("eval", "--split", "train", "--out", tmp_path, "--json").document["n"] == 8
+    assert "'tset'" in error_line(vlsmctl("eval", "--split", "tset", "--out", tmp_path, code=2))
+    assert "p77" in error_line(vlsmctl("eval", "--prompts", "p77", "--out", tmp_path, code=2))
+
+
+def test_folders_of_masks(here: Path) -> None:
+    pred, gt = _folders(here)
+    document = vlsmctl("eval", "--pred", pred, "--gt", gt, "--json").document
+    assert document["n"] == 3
+    assert document["metrics"]["dice"]["mean"] == 1.0
+    assert document["metrics"]["hd95_px"]["mean"] == 0.0
+    assert json.loads((here / "eval" / "summary.json").read_text())["n"] == 3
+    (pred / "case1.png").unlink()
+    save(pred / "stray.png", grey(blob()))
+    answer = vlsmctl("eval", "--pred", pred, "--gt", gt, "--out", here / "scores")
+    assert "no true mask for" in answer.err
+    assert "stray.png" in answer.err
+    summary = json.loads((here / "scores" / "summary.json").read_text())
+    assert (summary["n"], summary["n_without_prediction"]) == (3, 1)
+    assert summary["metrics"]["dice"]["mean"] == pytest.approx(2 / 3)
+
+
+def test_what_cannot_be_scored_is_named(here: Path) -> None:
+    pred, gt = _folders(here)
+    truncate(pred / "case0.png")
+    answer = vlsmctl("--quiet", "eval", "--pred", pred, "--gt", gt, "--json", code=3)
+    assert (answer.document["n"], answer.document["n_failed"]) == (2, 1)
+    (line,) = answer.err.splitlines()
+    assert line.startswith("failed case0: ")
+    for number in (1, 2):
+        save(pred / f"case{number}.png", np.zeros((9, 9), np.uint8))
+    answer = vlsmctl("eval", "--pred", pred, "--gt", gt, code=4)
+    assert "none of the 3 cases" in error_line(answer)
+
+
+def test_combinations_that_make_no_sense(at_home: Path, tmp_path: Path) -> None:
+    pred, gt = _folders(tmp_path)
+    assert "go together" in error_line(vlsmctl("eval", "--pred", pred, code=2))
+    assert "go together" in error_line(vlsmctl("eval", "--gt", gt, code=2))
+    assert "not both" in error_line(vlsmctl("eval", "runs/latest", "--pred", pred, "--gt", gt, code=2))
+    assert "--prompts" in error_line(vlsmctl("eval", "--pred", pred, "--gt", gt, "--prompts", "all", code=2))
+    assert "--device" in error_line(vlsmctl("eval", "--device", "toaster", code=2))
+
+
+def test_nothing_there(here: Path, tmp_path: Path) -> None:
+    answer = vlsmctl("eval", code=2)
+    assert "no run yet" in error_line(answer)
+    assert "vlsmctl train" in answer.err
+    assert "absent" in error_line(vlsmctl("eval", here / "absent", code=2))
+    (tmp_path / "none").mkdir()
+    _, gt = _folders(tmp_path)
+    vlsmctl("eval", "--pred", tmp_path / "none", "--gt", gt, code=4)
+    assert "absent" in error_line(vlsmctl("eval", "--pred", here / "absent", "--gt", gt, code=2))
+    assert not any(here.iterdir())
+
+
+def test_a_damaged_run_is_refused(at_home: Path, tmp_path: Path) -> None:
+    run = tmp_path / "runs" / "phantom" / "copy"
+    shutil.copytree((at_home / "runs" / "latest").resolve(), run)
+    adapter = run / "adapter.safetensors"
+    adapter.write_bytes(adapter.read_bytes()[:-100])
+    assert "adapter.safetensors" in error_line(vlsmctl("eval", run, code=2))
+    adapter.unlink()
+    assert "adapter.safetensors" in error_line(vlsmctl("eval", run, code=2))
+    (run / "run.json").write_text('{"status": "fini')
+    assert "run.json" in error_line(vlsmctl("eval", run, code=2))
+
+
+def test_data_changed_since_training_is_told(at_home: Path, here: Path) -> None:
+    prepare("phantom", None, here / "data2", seed=9, counts=(2, 2, 2))
+    shutil.copytree((at_home / "runs" / "latest").resolve(), here / "run")
+    document = json.loads((here / "run" / "run.json").read_text())
+    document["data"]["folder"] = str(here / "data2" / "phantom")
+    (here / "run" / "run.json").write_text(json.dumps(document))
+    answer = vlsmctl("eval", here / "run", "--split", "val")
+    assert "has changed since" in answer.err
+    shutil.rmtree(here / "data2")
+    assert "vlsmctl prepare phantom" in vlsmctl("eval", here / "run", code=2).err

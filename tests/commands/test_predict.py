@@ -1,0 +1,330 @@
+"""Masks in: names, what is done again and what is not, faults, geometry, models."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from PIL import Image
+from safetensors import safe_open
+
+from tests.commands.app import SMALL, Answer, error_line, vlsmctl
+from tests.datasets.fakes import picture, save, truncate
+from tests.formats.generators import write_dicom, write_nifti
+
+SECRETS = ("Secret", "SECRET", "19700101")
+
+
+def _scans(root: Path, *names: str) -> Path:
+    for number, name in enumerate(names):
+        save(root / name, picture(number, 48, 64))
+    return root
+
+
+def _predict(home: Path, *arguments: object, code: int = 0, prompt: str | None = "polyp") -> Answer:
+    asked = () if prompt is None else ("--prompt", prompt)
+    return vlsmctl(
+        "predict", *arguments, *asked, "--run", home / "runs" / "latest", "--json", code=code
+    )
+
+
+def _counts(answer: Answer) -> dict[str, int]:
+    counts = answer.document["counts"]
+    return {
+        "made": counts["done"] + counts["empty"], "before": counts["before"], "failed": counts["failed"],
+        "skipped": counts["skipped"],
+    }  # fmt: skip
+
+
+def _made(made: int = 0, before: int = 0, failed: int = 0, skipped: int = 0) -> dict[str, int]:
+    return {"made": made, "before": before, "failed": failed, "skipped": skipped}
+
+
+def _tree(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_names_mirror_the_input_tree(home: Path, here: Path) -> None:
+    _scans(here / "scans", "a/case1.jpg", "a/b/case2.png", "case3.bmp", "case4.jpg", "case4.png")
+    answer = vlsmctl("predict", "scans", "--prompt", "polyp", "--run", home / "runs" / "latest")
+    assert _tree(here / "predictions") == {
+        "predictions.jsonl", "a/case1.png", "a/b/case2.png", "case3.png", "case4.jpg.png", "case4.png.png",
+    }  # fmt: skip
+    assert "predictions" in answer.out.splitlines()[-1]
+    with Image.open(here / "predictions" / "a" / "case1.png") as mask:
+        assert (mask.size, mask.mode) == ((64, 48), "L")
+        assert set(np.unique(np.asarray(mask))) <= {0, 255}
+
+
+def test_several_prompts(home: Path, here: Path) -> None:
+    _scans(here / "scans", "x.png")
+    answer = _predict(home, "scans", "--prompt", "Skin lesion", "--prompt", "polyp")
+    assert _tree(here / "predictions") == {
+        "predictions.jsonl", "x__polyp.png", "x__skin-lesion.png"
+    }  # fmt: skip
+    assert _counts(answer) == _made(2)
+    entries = [json.loads(line) for line in (here / "predictions/predictions.jsonl").read_text().splitlines()]
+    assert [(entry["prompt"], entry["output"]) for entry in entries] == [
+        ("Skin lesion", "x__skin-lesion.png"), ("polyp", "x__polyp.png"),
+    ]  # fmt: skip
+    assert entries == answer.document["entries"]
+
+
+def test_without_a_prompt_the_class_is_asked_for(home: Path, here: Path) -> None:
+    _scans(here / "scans", "x.png")
+    assert _predict(home, "scans", prompt=None).document["entries"][0]["prompt"] == "polyp"
+    answer = vlsmctl("predict", "scans", "--model", "tiny", "--out", "zero", code=2)
+    assert "--prompt TEXT" in error_line(answer)
+    assert not (here / "zero").exists()
+
+
+def test_a_second_run_does_nothing_and_says_so(home: Path, here: Path) -> None:
+    _scans(here / "scans", "x.png", "y.png")
+    _predict(home, "scans")
+    stamps = {name: (here / "predictions" / name).stat().st_mtime_ns for name in _tree(here / "predictions")}
+    answer = vlsmctl("predict", "scans", "--prompt", "polyp", "--run", home / "runs" / "latest")
+    assert "2 there already" in answer.out
+    assert _counts(_predict(home, "scans")) == _made(before=2)
+    assert {n: (here / "predictions" / n).stat().st_mtime_ns for n in stamps} == stamps
+
+
+def test_what_is_done_again(home: Path, here: Path) -> None:
+    scans = _scans(here / "scans", "x.png", "y.png")
+    _predict(home, "scans")
+    save(scans / "x.png", picture(77, 48, 64))
+    os.utime(scans / "x.png", ns=(1, 1))
+    assert _counts(_predict(home, "scans")) == _made(1, before=1)
+    (here / "predictions" / "y.png").unlink()
+    assert _counts(_predict(home, "scans")) == _made(1, before=1)
+    assert (here / "predictions" / "y.png").is_file()
+    assert _counts(_predict(home, "scans", "--threshold", 0.25)) == _made(2)
+    assert _counts(_predict(home, "scans", "--threshold", 0.25)) == _made(before=2)
+    assert _counts(_predict(home, "scans", "--threshold", 0.25, "--overwrite")) == _made(2)
+    _scans(scans, "new/z.png")
+    assert _counts(_predict(home, "scans", "--threshold", 0.25)) == _made(1, before=2)
+
+
+def test_a_mask_that_another_prompt_has_replaced_is_done_again(home: Path, here: Path) -> None:
+    _scans(here / "scans", "x.png")
+    for prompt in ("polyp", "nothing at all", "polyp"):
+        assert _counts(_predict(home, "scans", prompt=prompt)) == _made(1), prompt
+
+
+def test_a_mask_that_another_input_has_replaced_is_done_again(home: Path, here: Path) -> None:
+    for folder in ("one", "two", "one"):
+        if not (here / folder).exists():
+            save(here / folder / "x.png", picture(len(folder) + ord(folder[0]), 40 + ord(folder[0]), 64))
+        assert _counts(_predict(home, folder)) == _made(1), folder
+    with Image.open(here / "predictions" / "x.png") as mask, Image.open(here / "one" / "x.png") as scan:
+        assert mask.size == scan.size
+
+
+def test_a_ledger_that_was_cut_off_goes_on(home: Path, here: Path) -> None:
+    _scans(here / "scans", "x.png", "y.png")
+    _predict(home, "scans")
+    ledger = here / "predictions" / "predictions.jsonl"
+    ledger.write_bytes(ledger.read_bytes()[:-10])
+    assert _counts(_predict(home, "scans")) == _made(1, before=1)
+    assert _counts(_predict(home, "scans")) == _made(before=2)
+
+
+def test_a_ledger_that_was_cut_within_a_letter_goes_on(home: Path, here: Path) -> None:
+    _scans(here / "scans", "x.png")
+    _predict(home, "scans", prompt="ärztlich")
+    ledger = here / "predictions" / "predictions.jsonl"
+    content = ledger.read_bytes()
+    if "ä".encode() in content:
+        ledger.write_bytes(content[: content.rindex("ä".encode()) + 1])
+    assert _counts(_predict(home, "scans", prompt="polyp")) == _made(1)
+
+
+def test_thresholds(home: Path, here: Path) -> None:
+    _scans(here / "scans", "x.png", "y.png")
+    marked = []
+    for threshold in (0.001, 0.2, 0.999):
+        entries = _predict(home, "scans", "--threshold", threshold, "--overwrite").document["entries"]
+        marked.append(sum(entry["foreground"] for entry in entries))
+    assert marked[0] >= marked[1] >= marked[2]
+    assert marked[0] > marked[2]
+    vlsmctl("predict", "scans", "--prompt", "polyp", "--threshold", "1.5", code=2)
+
+
+def test_masks_of_an_earlier_run_are_no_scans(home: Path, here: Path) -> None:
+    _scans(here, "x.jpg", "sub/y.jpg")
+    assert _counts(_predict(home, here)) == _made(2)
+    assert _counts(_predict(home, here)) == _made(before=2)
+    assert _counts(_predict(home, ".")) == _made(2)  # asked for by another name, but no more of them
+    # and yet masks may be asked for by name
+    assert _counts(_predict(home, here / "predictions", "--out", "of-masks")) == _made(2)
+
+
+def test_a_scan_is_never_overwritten(home: Path, here: Path) -> None:
+    scans = _scans(here / "scans", "x.png")
+    before = (scans / "x.png").read_bytes()
+    assert "also an input" in error_line(_predict(home, "scans", "--out", "scans", code=2))
+    answer = _predict(home, "scans/x.png", "--out", "scans", code=2)
+    assert "take the place of a scan" in error_line(answer)
+    os.symlink(scans, here / "link", target_is_directory=True)
+    assert "scan" in error_line(_predict(home, "scans/x.png", "--out", "link", code=2))
+    assert _tree(scans) == {"x.png"}
+    assert (scans / "x.png").read_bytes() == before
+
+
+def test_nothing_to_read(home: Path, here: Path) -> None:
+    (here / "empty").mkdir()
+    assert "no readable scan in empty" in error_line(_predict(home, "empty", code=4))
+    answer = _predict(home, "absent.png", code=4)
+    assert "skipped absent.png: there is no such file" in answer.err
+    assert answer.out == ""
+    assert _tree(here) == set()
+
+
+def _faults(folder: Path) -> dict[str, Path]:
+    save(folder / "cut.png", picture(1, 64, 64))
+    truncate(folder / "cut.png")
+    (folder / "void.nii.gz").write_bytes(b"")
+    (folder / "notes.dcm").write_text("Secret^Person, born 19700101: not a DICOM file at all\n" * 20)
+    write_nifti(folder / "cut.nii.gz", np.zeros((8, 8, 8), np.int16), np.eye(4))
+    truncate(folder / "cut.nii.gz")
+    series = np.random.default_rng(0).integers(0, 500, (16, 16)).astype(np.int16)
+    write_dicom(folder / "cut.dcm", series, PatientBirthDate="19700101")
+    truncate(folder / "cut.dcm")
+    return {path.name: path for path in folder.iterdir()}
+
+
+def test_one_bad_file_never_costs_the_batch(home: Path, here: Path) -> None:
+    bad = _faults(here / "scans")
+    _scans(here / "scans", "good1.png", "good2.jpg")
+    answer = _predict(home, "scans", code=3)
+    counts = _counts(answer)
+    assert counts["made"] == 2
+    assert counts["failed"] + counts["skipped"] == len(bad)
+    for name in bad:
+        told = [line for line in answer.err.splitlines() if name in line]
+        assert len(told) == 1, answer.err
+        assert told[0].startswith(("skipped ", "failed "))
+        assert len(told[0].split(": ", 1)[1]) > 5
+    document = answer.document
+    reasons = [*document["skipped"], *(e for e in document["entries"] if e["status"] == "failed")]
+    assert {Path(entry["input"]).name for entry in reasons} == set(bad)
+    assert {"good1.png", "good2.png"} < _tree(here / "predictions")
+    everything = answer.out + answer.err + (here / "predictions" / "predictions.jsonl").read_text()
+    assert not any(secret in everything for secret in SECRETS)
+
+
+@pytest.mark.parametrize("name", ["cut.png", "void.nii.gz", "notes.dcm", "cut.nii.gz", "cut.dcm"])
+def test_a_bad_file_alone(home: Path, here: Path, name: str) -> None:
+    path = _faults(here / "scans")[name]
+    answer = _predict(home, path, code=4)
+    assert error_line(answer)
+    assert name in answer.err
+    assert not any(secret in answer.out + answer.err for secret in SECRETS)
+    assert not [mask for mask in _tree(here) if mask.startswith("predictions/") and "jsonl" not in mask]
+
+
+@pytest.mark.skipif(os.name != "posix" or os.uname().sysname != "Linux", reason="names are bytes on Linux")
+def test_a_name_that_is_no_text(home: Path, here: Path) -> None:
+    (here / "scans").mkdir()
+    save(here / "x.png", picture(1))
+    os.rename(os.fsencode(here / "x.png"), os.fsencode(here / "scans") + b"/caf\xe9.png")
+    _scans(here / "scans", "good.png")
+    answer = _predict(home, "scans")
+    assert _counts(answer) == _made(2)
+    assert _counts(_predict(home, "scans")) == _made(before=2)
+
+
+def test_nifti_keeps_its_affine(home: Path, here: Path) -> None:
+    affine = np.array([[-0.7, 0.1, 0, 12], [0, -0.7, 0.2, -3], [0.1, 0, 3.5, 40], [0, 0, 0, 1.0]])
+    volume = np.random.default_rng(1).integers(0, 900, (20, 24, 3)).astype(np.int16)
+    write_nifti(here / "scans" / "v.nii.gz", volume, affine)
+    (entry,) = _predict(home, "scans", "--threshold", 0.001).document["entries"]
+    mask = nib.load(here / "predictions" / "v.nii.gz")
+    np.testing.assert_allclose(mask.affine, affine, atol=1e-5)
+    voxels = np.asarray(mask.dataobj)
+    assert voxels.shape == volume.shape
+    assert set(np.unique(voxels)) <= {0, 1}
+    assert entry["frames"] == 3
+    assert entry["foreground"] == int(voxels.sum()) > 0
+    assert entry["volume_ml"] == pytest.approx(
+        voxels.sum() * abs(np.linalg.det(affine[:3, :3])) / 1000, abs=1e-3
+    )
+
+
+def test_a_dicom_series_becomes_a_nifti(home: Path, here: Path) -> None:
+    rng = np.random.default_rng(2)
+    for number in range(4):
+        write_dicom(
+            here / "scans" / "head" / f"im{3 - number}", rng.integers(0, 900, (20, 24)).astype(np.int16),
+            ImagePositionPatient=[-10.0, -20.0, 30 + 2.5 * number], PixelSpacing=[0.5, 0.8],
+            PatientBirthDate="19700101", StudyDate="19700101",
+        )  # fmt: skip
+    answer = _predict(home, "scans")
+    assert _tree(here / "predictions") == {"predictions.jsonl", "head.nii.gz"}
+    mask = nib.load(here / "predictions" / "head.nii.gz")
+    assert sorted(mask.shape) == [4, 20, 24]
+    np.testing.assert_allclose(sorted(mask.header.get_zooms()), [0.5, 0.8, 2.5], atol=1e-6)
+    corners = nib.affines.apply_affine(mask.affine, [[0, 0, 0], np.array(mask.shape) - 1])
+    low, high = corners.min(axis=0), corners.max(axis=0)
+    # the first voxel of the series, in millimetres: LPS (-10, -20, 30) is RAS (10, 20, 30)
+    np.testing.assert_allclose(low, [10 - 0.8 * 23, 20 - 0.5 * 19, 30], atol=1e-4)
+    np.testing.assert_allclose(high, [10, 20, 37.5], atol=1e-4)
+    everything = answer.out + answer.err + str(mask.header)
+    everything += (here / "predictions" / "predictions.jsonl").read_text()
+    assert not any(secret in everything for secret in SECRETS)
+
+
+def test_a_run_an_adapter_a_model(home: Path, here: Path) -> None:
+    _scans(here / "scans", "x.png")
+    run = (home / "runs" / "latest").resolve()
+    shutil.copy(run / "adapter.safetensors", here / "mine.safetensors")
+    for number, choice in enumerate((("--run", run), ("--adapter", "mine.safetensors"), ("--model", "tiny"))):
+        answer = vlsmctl("predict", "scans", "--prompt", "polyp", *choice, "--out", f"out{number}", "--json")
+        assert _counts(answer) == _made(1)
+    masks = [(here / f"out{number}" / "x.png").read_bytes() for number in (0, 1)]
+    assert masks[0] == masks[1]
+    answer = vlsmctl("predict", "scans", "--run", run, "--model", "tiny", code=2)
+    assert "one of --run, --adapter and --model" in error_line(answer)
+    answer = vlsmctl("predict", "scans", "--model", "tinny", "--prompt", "polyp", code=2)
+    assert "known are clipseg, tiny" in error_line(answer)
+
+
+def test_latest_run_by_default(at_home: Path, tmp_path: Path) -> None:
+    _scans(tmp_path / "scans", "x.png")
+    answer = vlsmctl("predict", tmp_path / "scans", "--out", tmp_path / "out", "--json")
+    assert answer.document["entries"][0]["prompt"] == "polyp"
+    assert "dense-vlc" in answer.err
+
+
+def test_no_run_and_no_adapter(here: Path) -> None:
+    _scans(here / "scans", "x.png")
+    answer = vlsmctl("predict", "scans", "--prompt", "polyp", code=2)
+    assert "no run yet" in error_line(answer)
+    vlsmctl("predict", "scans", "--prompt", "polyp", "--adapter", "absent.safetensors", code=2)
+    (here / "text.safetensors").write_text("not an adapter")
+    answer = vlsmctl("predict", "scans", "--prompt", "polyp", "--adapter", "text.safetensors", code=2)
+    assert "text.safetensors" in error_line(answer)
+    assert _tree(here) == {"scans/x.png", "text.safetensors"}
+
+
+def test_an_adapter_of_another_base(home: Path, here: Path, small_clipseg: Path, other_clipseg: Path) -> None:
+    _scans(here / "scans", "x.png")
+    document = vlsmctl(
+        "train", "--preset", "phantom", *SMALL, "--set", "model=clipseg", "--set", f"weights={small_clipseg}",
+        "--set", "train.epochs=1", "--data", home / "data", "--json",
+    ).document  # fmt: skip
+    adapter = Path(document["run"]) / "adapter.safetensors"
+    with safe_open(adapter, framework="pt") as file:
+        assert json.loads(file.metadata()["vlsmctl"])["base"] == "clipseg"
+    asked = ("predict", "scans", "--adapter", adapter, "--weights")
+    vlsmctl(*asked, small_clipseg, "--out", "same")
+    answer = vlsmctl(*asked, other_clipseg, "--out", "other", code=2)
+    assert "another 'clipseg' base model" in error_line(answer)
+    assert "--force" in answer.err
+    assert not (here / "other").exists()
+    vlsmctl(*asked, other_clipseg, "--out", "other", "--force")
+    assert (here / "other" / "x.png").is_file()
