@@ -67,7 +67,7 @@ def adapted(base: Base, method: str = "dense-vl") -> dict[str, Tensor]:
     attach(base.model, method, 4)
     with torch.no_grad():
         for value in trained(base.model).values():
-            value += 0.1
+            value.add_(0.1)
     return dict(trained(base.model))
 
 
@@ -176,10 +176,12 @@ def test_damaged_and_foreign_files(tmp_path: Path, base: Base) -> None:
     ]  # fmt: skip
     for content in contents:
         path.write_bytes(content)
-        with pytest.raises(UsageError, match="is not an adapter that vlsmctl wrote, or is damaged") as caught:
+        with pytest.raises(
+            UsageError, match="is not an adapter that vlsmctl wrote, or is damaged"
+        ) as caught:
             read_adapter(path)
         assert "\n" not in str(caught.value)
-        with pytest.raises(UsageError, match="the resume state cannot be read|another version"):
+        with pytest.raises(UsageError, match=r"the resume state cannot be read|another version"):
             read_state(path)
     assert not trap.exists()
 
@@ -232,7 +234,8 @@ def test_state_round_trip_is_bit_equal(tmp_path: Path) -> None:
 
 def test_a_state_of_another_version(tmp_path: Path) -> None:
     path = tmp_path / "s.safetensors"
-    for document in ({"format": 99}, {}, [], 3):
+    documents: tuple[Any, ...] = ({"format": 99}, {}, [], 3)
+    for document in documents:
         save_file({"x": torch.zeros(1)}, path, {"vlsmctl": json.dumps(document)})
         with pytest.raises(UsageError, match="another version of vlsmctl"):
             read_state(path)

@@ -28,9 +28,14 @@ def test_the_final_name_appears_only_when_everything_is_written(tmp_path: Path) 
 def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path: Path, error: type[BaseException]) -> None:
     final = tmp_path / "run.json"
     final.write_text("old", encoding="utf-8")
-    with pytest.raises(error), atomic_path(final) as path:
-        path.write_text("half", encoding="utf-8")
-        raise error
+
+    def write() -> None:
+        with atomic_path(final) as path:
+            path.write_text("half", encoding="utf-8")
+            raise error
+
+    with pytest.raises(error):
+        write()
     assert final.read_text(encoding="utf-8") == "old"
     assert names(tmp_path) == ["run.json"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
-from functools import lru_cache
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -38,7 +38,7 @@ def module_name(path: Path) -> str:
 MODULES = {module_name(path): path for path in sorted(ROOT.rglob("*.py"))}
 
 
-@lru_cache(maxsize=None)
+@cache
 def imports(module: str) -> frozenset[str]:
     """The modules of this package that `module` imports anywhere: at its top, in a function, or for
     types only."""
@@ -88,7 +88,6 @@ def test_the_reader_finds_imports_of_every_kind() -> None:
     assert imports("vlsmctl.checkpoint") >= {"vlsmctl.errors", "vlsmctl.models.build"}
     assert "vlsmctl.commands.train" in imports("vlsmctl.cli")  # from a package, its module
     assert "vlsmctl.training" in imports("vlsmctl.commands.train")  # within a function
-    assert "vlsmctl.torch" not in everything_below("vlsmctl.cli")
 
 
 @pytest.mark.parametrize("module", INSIDE)
@@ -129,14 +128,16 @@ def test_files_and_data_know_no_torch(name: str) -> None:
             tree = ast.parse(MODULES[module].read_text(encoding="utf-8"))
             top = {alias.name for node in tree.body if isinstance(node, ast.Import) for alias in node.names}
             top |= {str(node.module) for node in tree.body if isinstance(node, ast.ImportFrom)}
-            assert not {one for one in top if one.split(".")[0] in ("torch", "transformers", "monai")}, module
+            assert not {one for one in top if one.split(".")[0] in ("torch", "transformers", "monai")}, (
+                module
+            )
 
 
 COMMANDS = sorted(module for module in INSIDE if part(module) in ("cli", "commands"))
 
 
 def test_the_command_line_starts_without_heavy_imports() -> None:
-    """Each of its modules alone, in a fresh interpreter, so that `--help` answers at once."""
+    """In a fresh interpreter, so that `--help` answers at once."""
     program = (
         "import importlib, sys\n"
         f"for name in {COMMANDS!r}:\n"

@@ -20,11 +20,13 @@ def square(height: int, width: int, start: int, stop: int) -> NDArray[np.bool_]:
 
 
 def where(picture: NDArray[np.uint8], colour: tuple[int, int, int]) -> NDArray[np.bool_]:
-    return (picture == np.array(colour)).all(axis=2)
+    found: NDArray[np.bool_] = (picture == np.array(colour)).all(axis=2)
+    return found
 
 
 @pytest.mark.parametrize(
-    ("shape", "expected"), [((480, 960), (120, 240)), ((60, 30), (240, 120)), ((240, 240), (240, 240))]
+    ("shape", "expected"),
+    [((480, 960), (120, 240)), ((60, 30), (240, 120)), ((240, 240), (240, 240)), ((1, 999), (1, 240))],
 )
 def test_pictures_are_scaled_to_fit_and_keep_their_proportions(
     shape: tuple[int, int], expected: tuple[int, int]

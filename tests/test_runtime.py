@@ -115,12 +115,18 @@ def test_the_first_signal_only_asks(number: signal.Signals) -> None:
 @pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_after_that_stops_at_once(first: signal.Signals) -> None:
     before = signal.getsignal(signal.SIGINT)
-    reached = False
-    with pytest.raises(KeyboardInterrupt), polite_stop():
-        send(first)
-        reached = True
-        send(signal.SIGINT)
-    assert reached
+    reached: list[str] = []
+
+    def work() -> None:
+        with polite_stop():
+            send(first)
+            reached.append("after the first")
+            send(signal.SIGINT)
+            reached.append("after the second")
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert reached == ["after the first"]
     assert signal.getsignal(signal.SIGINT) == before
 
 

@@ -88,6 +88,8 @@ def options(
     ] = False,
 ) -> None:
     configure(quiet=quiet, verbose=verbose)
+    if quiet:
+        os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"  # of `weights fetch`
     if offline:
         os.environ["HF_HUB_OFFLINE"] = "1"
 

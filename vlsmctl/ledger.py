@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TextIO
 
 LEDGER = "predictions.jsonl"
 
@@ -46,3 +47,18 @@ def read_ledger(path: Path) -> dict[tuple[str, str], Entry]:
         except (ValueError, TypeError):
             continue
     return entries
+
+
+def open_ledger(path: Path) -> TextIO:
+    """Opens a ledger to append to. A line that a killed run left cut off is ended first, so that the
+    next entry is not glued to it."""
+    cut_off = path.is_file() and path.stat().st_size and not path.read_bytes().endswith(b"\n")
+    stream = path.open("a", encoding="utf-8", newline="\n")
+    if cut_off:
+        stream.write("\n")
+    return stream
+
+
+def append(ledger: TextIO, entry: Entry) -> None:
+    ledger.write(json.dumps(asdict(entry), ensure_ascii=False) + "\n")
+    ledger.flush()

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import json
 import queue
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,7 +25,7 @@ from vlsmctl.datasets.prompts import choose_prompt
 from vlsmctl.errors import UnreadableFile
 from vlsmctl.formats.raster import read_picture, write_mask_picture
 from vlsmctl.formats.scan import Found, Scan, open_scan, output_names
-from vlsmctl.ledger import LEDGER, Entry, read_ledger
+from vlsmctl.ledger import LEDGER, Entry, append, open_ledger, read_ledger
 from vlsmctl.models.build import MODELS, build
 from vlsmctl.models.clipseg import ClipSeg
 from vlsmctl.models.tokens import distinct, tokenize
@@ -169,11 +168,10 @@ def predict(
     if not cases:
         return entries, before
     condition = encode(predictor, prompts)
-    with (out / LEDGER).open("a", encoding="utf-8", newline="\n") as ledger:
+    with open_ledger(out / LEDGER) as ledger:
         for case in _run(predictor, cases, condition, threshold, batch_size, stop):
             for entry in _finish(case, prompts, out):
-                ledger.write(json.dumps(asdict(entry), ensure_ascii=False) + "\n")
-                ledger.flush()
+                append(ledger, entry)
                 entries.append(entry)
                 told(entry)
     return entries, before
@@ -261,7 +259,9 @@ def _frames(cases: Iterable[_Case], stop: StopFlag) -> Iterator[_Frame]:
             for number in range(case.scan.frame_count):
                 yield _Frame(case, case.scan.read_frame(number))
         except UnreadableFile as error:
-            case.error = str(error)
+            case.error = str(error).removeprefix(f"{case.found.source}: ")
+        except Exception as error:  # whatever a decoder does to one file must not cost the batch
+            case.error = f"could not be read ({type(error).__name__})"
         yield _Frame(case, None)
 
 
@@ -308,36 +308,44 @@ def ahead(items: Iterator[T], depth: int) -> Iterator[T]:
 
 def _finish(case: _Case, prompts: Sequence[str], out: Path) -> list[Entry]:
     """Writes the masks of a case whose frames are all there; its ledger entries."""
-    seconds = round(time.perf_counter() - case.started, 3)
-    name = _input_name(case.found)
+    return [
+        _written(case, prompt, target, results, out)
+        for prompt, target, results in zip(prompts, case.targets, case.results, strict=True)
+    ]
+
+
+def _written(case: _Case, prompt: str, target: Path, results: list[Segmented], out: Path) -> Entry:
+    entry = Entry(
+        input=_input_name(case.found),
+        output=None,
+        prompt=prompt,
+        status="failed",
+        reason=case.error,
+        frames=None,
+        foreground=None,
+        volume_ml=None,
+        confidence=None,
+        seconds=round(time.perf_counter() - case.started, 3),
+        fingerprint=case.fingerprint,
+    )
     if case.error is not None or case.scan is None:
-        return [
-            Entry(
-                name, None, prompt, "failed", case.error, None, None, None, None, seconds, case.fingerprint
-            )
-            for prompt in prompts
-        ]
-    entries = []
-    voxel = case.scan.geometry.voxel_ml if case.scan.geometry else None
-    for prompt, target, results in zip(prompts, case.targets, case.results, strict=True):
+        return entry
+    try:
         case.scan.write_mask([result.mask for result in results], out / target)
-        marked = sum(int(result.mask.sum()) for result in results)
-        entries.append(
-            Entry(
-                input=name,
-                output=target.as_posix(),
-                prompt=prompt,
-                status="done" if marked else "empty",
-                reason=None if marked else "nothing found",
-                frames=len(results),
-                foreground=marked,
-                volume_ml=round(marked * voxel, 4) if voxel is not None else None,
-                confidence=round(_confidence(results, marked), 4),
-                seconds=seconds,
-                fingerprint=case.fingerprint,
-            )
-        )
-    return entries
+    except OSError as error:
+        return replace(entry, reason=f"the mask cannot be written: {error.strerror or error}")
+    marked = sum(int(result.mask.sum()) for result in results)
+    geometry = case.scan.geometry
+    return replace(
+        entry,
+        output=target.as_posix(),
+        status="done" if marked else "empty",
+        reason=None if marked else "nothing found",
+        frames=len(results),
+        foreground=marked,
+        volume_ml=round(marked * geometry.voxel_ml, 4) if geometry else None,
+        confidence=round(_confidence(results, marked), 4),
+    )
 
 
 def _confidence(results: Sequence[Segmented], marked: int) -> float:

@@ -208,7 +208,7 @@ def pretrain(
     losses: list[float] = []
     for step, batch in enumerate(data, start=1):
         model.train()
-        # On short sequences SDPA's fused CPU kernel takes three times as long backwards as plain products.
+        # In bfloat16 SDPA's fused CPU kernel takes three times as long backwards as plain products.
         with torch.autocast(device.type, dtype=torch.bfloat16), sdpa_kernel(SDPBackend.MATH):
             logits, hidden, condition = forward(model, batch["image"], batch["prompts"])
             hint = hints(hidden, condition, batch["seen"].to(device), batch["asked"].to(device))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageOps
+from PIL import Image, ImageDraw
 from scipy.ndimage import binary_dilation, binary_erosion
 
 # Okabe and Ito's palette, safe for the colour-blind
@@ -27,7 +27,11 @@ class Tile:
 
 def outlined(tile: Tile, size: int = TILE) -> Image.Image:
     """The picture, scaled to fit into `size` x `size` pixels, with its outlines two pixels wide."""
-    picture = ImageOps.contain(Image.fromarray(tile.image), (size, size))
+    height, width = tile.image.shape[:2]
+    scale = size / max(height, width)
+    picture = Image.fromarray(tile.image).resize(
+        (max(1, round(width * scale)), max(1, round(height * scale))), Image.Resampling.BICUBIC
+    )
     pixels = np.array(picture)
     for mask, colour in tile.outlines:
         small = np.asarray(Image.fromarray(mask).resize(picture.size, Image.Resampling.NEAREST))

@@ -87,4 +87,4 @@ def _latest(runs: Path) -> Path:
         return runs / latest.read_text(encoding="utf-8").strip()
     if not latest.is_dir():
         raise UsageError(f"no run yet in {str(runs)!r}", hint="vlsmctl train --preset NAME")
-    return latest.resolve()
+    return runs / latest.readlink() if latest.is_symlink() else latest

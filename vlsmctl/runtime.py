@@ -51,8 +51,14 @@ def pick_device(name: str = "auto") -> torch.device:
 def mixed_precision(wanted: str) -> str:
     """accelerate's word for a preset's `train.precision`: auto is bf16 on a GPU that has it, fp16 on
     other CUDA GPUs, fp32 elsewhere."""
+    cuda = torch.cuda.is_available()
+    if wanted == "fp16" and not cuda:
+        raise UsageError(
+            "train.precision='fp16' needs a CUDA GPU, and there is none",
+            hint="--set train.precision=auto",
+        )
     if wanted == "auto":
-        if not torch.cuda.is_available():
+        if not cuda:
             return "no"
         return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
     return "no" if wanted == "fp32" else wanted
@@ -65,7 +71,7 @@ def make_accelerator(precision: str, *, unused_parameters: bool) -> Accelerator:
     """
     return Accelerator(
         mixed_precision=mixed_precision(precision),
-        cpu=not torch.cuda.is_available(),
+        cpu=pick_device().type == "cpu",
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=unused_parameters)],
     )
 
@@ -87,7 +93,7 @@ def decided_by_main(decide: Callable[[], T]) -> T:
     """The value of `decide()`, called by the first process alone and given to all; so is its error."""
     if os.environ.get("WORLD_SIZE", "1") == "1":
         return decide()
-    PartialState(cpu=not torch.cuda.is_available())
+    PartialState(cpu=pick_device().type == "cpu")
     outcome: list[Any] = [None, None]
     if is_main_process():
         try:

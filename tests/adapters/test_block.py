@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -10,6 +13,14 @@ def random_block(width: int = 5, bottleneck: int = 3) -> AdapterBlock:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         return AdapterBlock(width, bottleneck)
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> Iterator[None]:
+    """The same random numbers in every run."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        yield
 
 
 def test_it_is_its_formula_with_relu_after_both_layers() -> None:

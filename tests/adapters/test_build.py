@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 from transformers import CLIPSegConfig
@@ -42,6 +44,14 @@ def small(**changed: object) -> ClipSeg:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         return fresh(small_config(**changed)).eval()
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> Iterator[None]:
+    """Blocks are attached with the same random weights in every run of a test."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        yield
 
 
 def test_methods_are_the_whole_grid() -> None:
@@ -118,9 +128,9 @@ def test_every_block_changes_the_logits(method: str) -> None:
         for name in sorted({name.rsplit(".", 2)[0] for name in trained(model)}):
             block = model.get_submodule(name)
             kept = block.up.bias.clone()  # type: ignore[union-attr, operator]
-            block.up.bias += torch.linspace(0, 5, len(kept))  # type: ignore[union-attr, operator, arg-type]
+            block.up.bias += torch.linspace(0, 5, len(kept))  # type: ignore[union-attr, operator]
             assert not torch.allclose(model(*arguments), before, atol=1e-5), name
-            block.up.bias.copy_(kept)  # type: ignore[union-attr, operator]
+            block.up.bias.copy_(kept)  # type: ignore[union-attr]
         assert model(*arguments).equal(before)
 
 
@@ -146,13 +156,17 @@ def test_bottlenecks() -> None:
         assert widths == {"vision": bottleneck, "text": bottleneck, "condition": 256}
     model = small()
     attach(model, "dense-vlc", 4)
-    widths = {name.split(".")[1]: len(value) for name, value in trained(model).items() if "down.bias" in name}
+    widths = {
+        name.split(".")[1]: len(value) for name, value in trained(model).items() if "down.bias" in name
+    }
     assert widths == {"vision": 4, "text": 4, "condition": 256}  # that of C is fixed, as published
 
 
 @pytest.mark.parametrize("method", ["shallow-l", "shallow-vl", "shallow-vlc"])
 def test_shallow_l_needs_equal_widths(method: str) -> None:
-    with pytest.raises(UsageError, match=r"text states \(width 16\).*conditional embedding \(width 24\)") as e:
+    with pytest.raises(
+        UsageError, match=r"text states \(width 16\).*conditional embedding \(width 24\)"
+    ) as e:
         attach(small(projection_dim=24), method)
     assert "method=shallow-v" in str(e.value.hint)
 

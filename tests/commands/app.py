@@ -50,14 +50,16 @@ def checked(answer: Answer, code: int) -> Answer:
     return answer
 
 
-def start(*arguments: object, cwd: Path, env: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
-    """Starts `vlsmctl` as a process of its own."""
+def start(
+    *arguments: object, cwd: Path, env: Mapping[str, str] | None = None, inherit: bool = True
+) -> subprocess.Popen[str]:
+    """Starts `vlsmctl` as a process of its own; env: is added to this one's, or, not to inherit, is all."""
     code = "from vlsmctl.cli import main; main()"
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     return subprocess.Popen(  # noqa: S603
         [sys.executable, "-c", code, *map(str, arguments)],
         cwd=cwd,
-        env={**os.environ, "PYTHONPATH": path, **(env or {})},
+        env={**(os.environ if inherit else {}), **(env or {}), "PYTHONPATH": path},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -57,7 +57,13 @@ def _save_clipseg(folder: Path, seed: int) -> Path:
     torch.manual_seed(seed)
     layers = {"num_hidden_layers": 4, "num_attention_heads": 2}
     config = CLIPSegConfig(
-        vision_config={**layers, "hidden_size": 32, "intermediate_size": 64, "image_size": 64, "patch_size": 16},
+        vision_config={
+            **layers,
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "image_size": 64,
+            "patch_size": 16,
+        },
         text_config={**layers, "hidden_size": 16, "intermediate_size": 32},
         projection_dim=16,
         extract_layers=[1, 2, 3],

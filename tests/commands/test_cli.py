@@ -19,7 +19,13 @@ COMMANDS = (
     ("presets",), ("presets", "show"), ("weights",), ("weights", "list"), ("weights", "fetch"),
     ("weights", "build"),
 )  # fmt: skip
-JSON_COMMANDS = (("models",), ("doctor",), ("presets",), ("presets", "show", "phantom"), ("weights", "list"))
+JSON_COMMANDS = (
+    ("models",),
+    ("doctor",),
+    ("presets",),
+    ("presets", "show", "phantom"),
+    ("weights", "list"),
+)
 
 HELP = """
 import json, sys
@@ -65,7 +71,7 @@ def test_json_is_one_document_and_tables_are_none(command: tuple[str, ...], here
     assert vlsmctl(*command, "--json").document
     shown = vlsmctl(*command).out
     assert shown.strip()
-    with pytest.raises(ValueError, match="Expecting|Extra"):
+    with pytest.raises(ValueError, match=r"Expecting|Extra"):
         json.loads(shown)
     assert not any(here.iterdir())
 
@@ -91,7 +97,9 @@ def test_quiet_leaves_results_and_errors(here: Path, at_home: Path, tmp_path: Pa
     assert str(tmp_path / "masks") in answer.out
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"")
-    answer = vlsmctl("-q", "predict", picture, broken, "--prompt", "polyp", "--out", tmp_path / "m2", code=3)
+    answer = vlsmctl(
+        "-q", "predict", picture, broken, "--prompt", "polyp", "--out", tmp_path / "m2", code=3
+    )
     assert "broken.png" in answer.err
     assert "error: no preset" in vlsmctl("-q", "presets", "show", "nothing-like-it", code=2).err
 

@@ -109,7 +109,9 @@ def test_combinations_that_make_no_sense(at_home: Path, tmp_path: Path) -> None:
     assert "go together" in error_line(vlsmctl("eval", "--pred", pred, code=2))
     assert "go together" in error_line(vlsmctl("eval", "--gt", gt, code=2))
     assert "not both" in error_line(vlsmctl("eval", "runs/latest", "--pred", pred, "--gt", gt, code=2))
-    assert "--prompts" in error_line(vlsmctl("eval", "--pred", pred, "--gt", gt, "--prompts", "all", code=2))
+    assert "--prompts" in error_line(
+        vlsmctl("eval", "--pred", pred, "--gt", gt, "--prompts", "all", code=2)
+    )
     assert "--device" in error_line(vlsmctl("eval", "--device", "toaster", code=2))
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
+from nibabel.affines import apply_affine
 from PIL import Image
 from safetensors import safe_open
 
@@ -28,9 +30,7 @@ def _scans(root: Path, *names: str) -> Path:
 
 def _predict(home: Path, *arguments: object, code: int = 0, prompt: str | None = "polyp") -> Answer:
     asked = () if prompt is None else ("--prompt", prompt)
-    return vlsmctl(
-        "predict", *arguments, *asked, "--run", home / "runs" / "latest", "--json", code=code
-    )
+    return vlsmctl("predict", *arguments, *asked, "--run", home / "runs" / "latest", "--json", code=code)
 
 
 def _counts(answer: Answer) -> dict[str, int]:
@@ -68,7 +68,9 @@ def test_several_prompts(home: Path, here: Path) -> None:
         "predictions.jsonl", "x__polyp.png", "x__skin-lesion.png"
     }  # fmt: skip
     assert _counts(answer) == _made(2)
-    entries = [json.loads(line) for line in (here / "predictions/predictions.jsonl").read_text().splitlines()]
+    entries = [
+        json.loads(line) for line in (here / "predictions/predictions.jsonl").read_text().splitlines()
+    ]
     assert [(entry["prompt"], entry["output"]) for entry in entries] == [
         ("Skin lesion", "x__skin-lesion.png"), ("polyp", "x__polyp.png"),
     ]  # fmt: skip
@@ -86,7 +88,9 @@ def test_without_a_prompt_the_class_is_asked_for(home: Path, here: Path) -> None
 def test_a_second_run_does_nothing_and_says_so(home: Path, here: Path) -> None:
     _scans(here / "scans", "x.png", "y.png")
     _predict(home, "scans")
-    stamps = {name: (here / "predictions" / name).stat().st_mtime_ns for name in _tree(here / "predictions")}
+    stamps = {
+        name: (here / "predictions" / name).stat().st_mtime_ns for name in _tree(here / "predictions")
+    }
     answer = vlsmctl("predict", "scans", "--prompt", "polyp", "--run", home / "runs" / "latest")
     assert "2 there already" in answer.out
     assert _counts(_predict(home, "scans")) == _made(before=2)
@@ -169,8 +173,9 @@ def test_a_scan_is_never_overwritten(home: Path, here: Path) -> None:
     assert "also an input" in error_line(_predict(home, "scans", "--out", "scans", code=2))
     answer = _predict(home, "scans/x.png", "--out", "scans", code=2)
     assert "take the place of a scan" in error_line(answer)
-    os.symlink(scans, here / "link", target_is_directory=True)
-    assert "scan" in error_line(_predict(home, "scans/x.png", "--out", "link", code=2))
+    if os.name == "posix":
+        (here / "link").symlink_to(scans, target_is_directory=True)
+        assert "scan" in error_line(_predict(home, "scans/x.png", "--out", "link", code=2))
     assert _tree(scans) == {"x.png"}
     assert (scans / "x.png").read_bytes() == before
 
@@ -211,7 +216,7 @@ def test_one_bad_file_never_costs_the_batch(home: Path, here: Path) -> None:
         assert len(told[0].split(": ", 1)[1]) > 5
     document = answer.document
     reasons = [*document["skipped"], *(e for e in document["entries"] if e["status"] == "failed")]
-    assert {Path(entry["input"]).name for entry in reasons} == set(bad)
+    assert all(sum(name in entry["input"] + entry["reason"] for entry in reasons) == 1 for name in bad)
     assert {"good1.png", "good2.png"} < _tree(here / "predictions")
     everything = answer.out + answer.err + (here / "predictions" / "predictions.jsonl").read_text()
     assert not any(secret in everything for secret in SECRETS)
@@ -227,11 +232,11 @@ def test_a_bad_file_alone(home: Path, here: Path, name: str) -> None:
     assert not [mask for mask in _tree(here) if mask.startswith("predictions/") and "jsonl" not in mask]
 
 
-@pytest.mark.skipif(os.name != "posix" or os.uname().sysname != "Linux", reason="names are bytes on Linux")
+@pytest.mark.skipif(sys.platform != "linux", reason="names are bytes on Linux")
 def test_a_name_that_is_no_text(home: Path, here: Path) -> None:
     (here / "scans").mkdir()
     save(here / "x.png", picture(1))
-    os.rename(os.fsencode(here / "x.png"), os.fsencode(here / "scans") + b"/caf\xe9.png")
+    (here / "x.png").rename(here / "scans" / os.fsdecode(b"caf\xe9.png"))
     _scans(here / "scans", "good.png")
     answer = _predict(home, "scans")
     assert _counts(answer) == _made(2)
@@ -268,7 +273,7 @@ def test_a_dicom_series_becomes_a_nifti(home: Path, here: Path) -> None:
     mask = nib.load(here / "predictions" / "head.nii.gz")
     assert sorted(mask.shape) == [4, 20, 24]
     np.testing.assert_allclose(sorted(mask.header.get_zooms()), [0.5, 0.8, 2.5], atol=1e-6)
-    corners = nib.affines.apply_affine(mask.affine, [[0, 0, 0], np.array(mask.shape) - 1])
+    corners = apply_affine(mask.affine, [[0, 0, 0], np.array(mask.shape) - 1])
     low, high = corners.min(axis=0), corners.max(axis=0)
     # the first voxel of the series, in millimetres: LPS (-10, -20, 30) is RAS (10, 20, 30)
     np.testing.assert_allclose(low, [10 - 0.8 * 23, 20 - 0.5 * 19, 30], atol=1e-4)
@@ -282,8 +287,12 @@ def test_a_run_an_adapter_a_model(home: Path, here: Path) -> None:
     _scans(here / "scans", "x.png")
     run = (home / "runs" / "latest").resolve()
     shutil.copy(run / "adapter.safetensors", here / "mine.safetensors")
-    for number, choice in enumerate((("--run", run), ("--adapter", "mine.safetensors"), ("--model", "tiny"))):
-        answer = vlsmctl("predict", "scans", "--prompt", "polyp", *choice, "--out", f"out{number}", "--json")
+    for number, choice in enumerate(
+        (("--run", run), ("--adapter", "mine.safetensors"), ("--model", "tiny"))
+    ):
+        answer = vlsmctl(
+            "predict", "scans", "--prompt", "polyp", *choice, "--out", f"out{number}", "--json"
+        )
         assert _counts(answer) == _made(1)
     masks = [(here / f"out{number}" / "x.png").read_bytes() for number in (0, 1)]
     assert masks[0] == masks[1]
@@ -311,11 +320,13 @@ def test_no_run_and_no_adapter(here: Path) -> None:
     assert _tree(here) == {"scans/x.png", "text.safetensors"}
 
 
-def test_an_adapter_of_another_base(home: Path, here: Path, small_clipseg: Path, other_clipseg: Path) -> None:
+def test_an_adapter_of_another_base(
+    home: Path, here: Path, small_clipseg: Path, other_clipseg: Path
+) -> None:
     _scans(here / "scans", "x.png")
     document = vlsmctl(
-        "train", "--preset", "phantom", *SMALL, "--set", "model=clipseg", "--set", f"weights={small_clipseg}",
-        "--set", "train.epochs=1", "--data", home / "data", "--json",
+        "train", "--preset", "phantom", *SMALL, "--set", "train.epochs=1", "--set", "model=clipseg",
+        "--set", f"weights={small_clipseg}", "--data", home / "data", "--json",
     ).document  # fmt: skip
     adapter = Path(document["run"]) / "adapter.safetensors"
     with safe_open(adapter, framework="pt") as file:

@@ -35,14 +35,17 @@ def scenes(count: int, seed: int = 5) -> list[tuple[np.random.Generator, Scene]]
 def test_the_same_sample_is_drawn_everywhere_and_alone() -> None:
     one, again = make_scene(generator(1, 9), SIDE), make_scene(generator(1, 9), SIDE)
     assert np.array_equal(one.image, again.image)
-    assert [thing.mask.tobytes() for thing in one.things] == [thing.mask.tobytes() for thing in again.things]
+    assert [thing.mask.tobytes() for thing in one.things] == [
+        thing.mask.tobytes() for thing in again.things
+    ]
     for seed, index in ((1, 10), (2, 9)):
         assert not np.array_equal(make_scene(generator(seed, index), SIDE).image, one.image)
 
 
 def test_scenes_hold_what_their_words_say() -> None:
     for _, scene in scenes(60):
-        assert (scene.image.shape, scene.image.dtype) == ((SIDE, SIDE, 3), np.uint8)
+        assert scene.image.shape == (SIDE, SIDE, 3)
+        assert scene.image.dtype == np.uint8
         assert 1 <= len(scene.things) <= 4
         assert scene.noun in NOUNS
         together = sum(thing.mask.astype(int) for thing in scene.things)

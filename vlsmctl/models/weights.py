@@ -56,7 +56,8 @@ def locate(name: str, folder: Path | None = None) -> Path:
 def fetch(name: str, out: Path | None = None) -> Path:
     """Downloads the weights of `name` into the Hugging Face cache, or into `out`; returns the folder.
 
-    Safetensors are taken where the repository has them. Interrupted downloads go on where they were.
+    Safetensors are taken where the repository has them. A connection that breaks off is taken up again;
+    what was whole when a download was stopped is not downloaded again. Nothing partial is left in place.
     Raises MissingWeights.
     """
     from huggingface_hub import HfApi, snapshot_download

@@ -1,0 +1,181 @@
+"""Promise 4: one bad file never costs the batch; and masks do not depend on how frames share batches."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from vlsmctl import prediction
+from vlsmctl.errors import UnreadableFile
+from vlsmctl.formats.raster import read_mask_picture
+from vlsmctl.formats.scan import Found, Scan, find_scans, open_scan
+from vlsmctl.ledger import LEDGER, Entry, read_ledger
+from vlsmctl.prediction import Predictor, ahead, encode, predict, predictor_from_model, segment
+from vlsmctl.runtime import StopFlag
+
+
+@pytest.fixture(scope="module")
+def predictor() -> Predictor:
+    return predictor_from_model("tiny", device=torch.device("cpu"))
+
+
+@pytest.fixture
+def scans(tmp_path: Path) -> Path:
+    """Four pictures of different sizes and a volume of five slices."""
+    folder, rng = tmp_path / "scans", np.random.default_rng(1)
+    folder.mkdir()
+    for number, size in enumerate([(64, 80), (100, 90), (30, 30), (200, 150)]):
+        pixels = rng.integers(0, 256, (*size, 3), dtype=np.uint8)
+        pixels[5:20, 5:20] = (200, 30, 30)
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+    volume = rng.integers(0, 1000, (20, 24, 5)).astype(np.int16)
+    nibabel.save(nibabel.Nifti1Image(volume, np.diag([1.0, 1.0, 5.0, 1.0])), folder / "volume.nii.gz")
+    return folder
+
+
+def run(
+    predictor: Predictor, folder: Path, out: Path, batch_size: int = 3, stop: StopFlag | None = None
+) -> tuple[list[Entry], int]:
+    found, problems = find_scans([folder])
+    assert not problems
+    return predict(
+        predictor, found, ["red polyp"], out, threshold=0.5, batch_size=batch_size, overwrite=False,
+        stop=stop or StopFlag(),
+    )  # fmt: skip
+
+
+def masks(out: Path) -> dict[str, np.ndarray]:
+    found = {path.name: read_mask_picture(path) for path in out.glob("*.png")}
+    found["volume"] = np.asarray(nibabel.load(out / "volume.nii.gz").dataobj)
+    return found
+
+
+def test_masks_do_not_depend_on_the_batch_size(predictor: Predictor, scans: Path, tmp_path: Path) -> None:
+    entries, _ = run(predictor, scans, tmp_path / "a", batch_size=1)
+    run(predictor, scans, tmp_path / "b", batch_size=4)
+    first, second = masks(tmp_path / "a"), masks(tmp_path / "b")
+    assert first.keys() == second.keys() == {"0.png", "1.png", "2.png", "3.png", "volume"}
+    for name, mask in first.items():
+        # rounding may tip single pixels that lie on the threshold
+        assert (mask != second[name]).mean() < 1e-3, name
+    assert [entry.frames for entry in entries] == [1, 1, 1, 1, 5]
+
+
+@pytest.mark.parametrize("fault", [UnreadableFile("broken"), ValueError("a decoder's own"), MemoryError()])
+def test_a_scan_that_fails_half_way_costs_only_itself(
+    predictor: Predictor, scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: Exception
+) -> None:
+    def opened(found: Found) -> Scan:
+        scan = open_scan(found)
+        if found.kind != "nifti":
+            return scan
+
+        def read(number: int) -> np.ndarray:
+            if number == 3:
+                raise fault
+            return scan.read_frame(number)
+
+        return Scan(**{**vars(scan), "read_frame": read})
+
+    monkeypatch.setattr(prediction, "open_scan", opened)
+    entries, _ = run(predictor, scans, tmp_path / "out")
+    status = {Path(entry.input).name: entry.status for entry in entries}
+    assert status.pop("volume.nii.gz") == "failed"
+    assert set(status.values()) <= {"done", "empty"}
+    assert len(status) == 4
+    assert not (tmp_path / "out" / "volume.nii.gz").exists()
+
+
+def test_a_mask_that_cannot_be_written_is_a_failure_of_that_case(
+    predictor: Predictor, scans: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "out" / "1.png").mkdir(parents=True)  # something is in the way
+    entries, _ = run(predictor, scans, tmp_path / "out")
+    failed = [entry for entry in entries if entry.status == "failed"]
+    assert [Path(entry.input).name for entry in failed] == ["1.png"]
+    assert "cannot be written" in str(failed[0].reason)
+
+
+def test_a_second_run_does_only_what_is_missing_or_changed(
+    predictor: Predictor, scans: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    run(predictor, scans, out)
+    assert run(predictor, scans, out) == ([], 5)
+    (out / "0.png").unlink()
+    Image.fromarray(np.zeros((40, 40, 3), np.uint8)).save(scans / "1.png")
+    with (out / LEDGER).open("a", encoding="utf-8") as stream:
+        stream.write('{"input": "cut o')  # as a killed run may leave it
+    entries, before = run(predictor, scans, out)
+    assert sorted(Path(entry.input).name for entry in entries) == ["0.png", "1.png"]
+    assert before == 3
+    assert read_mask_picture(out / "1.png").shape == (40, 40)
+    assert run(predictor, scans, out) == ([], 5)  # so no entry was glued to the cut-off line
+
+
+def test_a_stop_finishes_what_is_in_hand(predictor: Predictor, scans: Path, tmp_path: Path) -> None:
+    stop = StopFlag()
+    stop.asked = True
+    assert run(predictor, scans, tmp_path / "out", stop=stop) == ([], 0)
+    assert run(predictor, scans, tmp_path / "out")[1] == 0
+
+
+def test_the_ledger_is_json_lines_and_keeps_the_last_word(
+    predictor: Predictor, scans: Path, tmp_path: Path
+) -> None:
+    entries, _ = run(predictor, scans, tmp_path / "out")
+    lines = (tmp_path / "out" / LEDGER).read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line)["input"] for line in lines] == [entry.input for entry in entries]
+    known = read_ledger(tmp_path / "out" / LEDGER)
+    volume = next(entry for entry in known.values() if entry.output == "volume.nii.gz")
+    assert volume.foreground is not None
+    assert volume.volume_ml == pytest.approx(volume.foreground * 5 / 1000, abs=1e-4)
+
+
+def test_the_prompt_is_what_decides(predictor: Predictor) -> None:
+    """Conditions of several prompts give the results of each prompt alone."""
+    picture = np.full((96, 96, 3), 120, np.uint8)
+    condition = encode(predictor, ["red polyp", "blue polyp"])
+    both = segment(predictor, [picture], [condition[:1], condition[1:]], 0.5)
+    alone = segment(predictor, [picture], [encode(predictor, ["blue polyp"])], 0.5)
+    assert both[1][0].probability == pytest.approx(alone[0][0].probability, abs=1e-5)
+    assert both[0][0].probability != both[1][0].probability
+
+
+def test_ahead_gives_the_same_items_and_stays_within_its_depth() -> None:
+    produced: list[int] = []
+
+    def items() -> Iterator[int]:
+        for number in range(20):
+            produced.append(number)
+            yield number
+
+    taken = []
+    for item in ahead(items(), depth=3):
+        time.sleep(0.005)
+        taken.append(item)
+        assert len(produced) <= len(taken) + 3 + 1
+    assert taken == list(range(20))
+
+
+def test_ahead_hands_errors_over_and_leaves_no_thread_behind() -> None:
+    def items() -> Iterator[int]:
+        yield 1
+        raise KeyError("inside")
+
+    before = threading.active_count()
+    with pytest.raises(KeyError, match="inside"):
+        list(ahead(items(), depth=2))
+    given_up = ahead(iter(range(1000)), depth=1)
+    assert next(given_up) == 0
+    given_up.close()  # type: ignore[attr-defined]
+    assert threading.active_count() == before
