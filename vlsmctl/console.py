@@ -14,6 +14,7 @@ from rich.table import Table
 
 T = TypeVar("T")
 
+PIPED_WIDTH = 160  # columns of a table that goes into a file or a pipe
 PLAIN_INTERVAL = 10  # seconds between lines where there is no terminal
 
 _state = {"quiet": False, "verbose": False}
@@ -26,12 +27,15 @@ def configure(*, quiet: bool, verbose: bool) -> None:
 
 def out() -> Console:
     """The console for results (stdout)."""
-    return Console(file=sys.stdout, highlight=False, soft_wrap=True)
+    width = None if sys.stdout.isatty() else PIPED_WIDTH
+    return Console(file=sys.stdout, highlight=False, emoji=False, soft_wrap=True, width=width)
 
 
 def console(*, always: bool = False) -> Console:
     """The console for progress and messages (stderr); silent under --quiet unless `always`."""
-    return Console(file=sys.stderr, highlight=False, soft_wrap=True, quiet=_state["quiet"] and not always)
+    return Console(
+        file=sys.stderr, highlight=False, emoji=False, soft_wrap=True, quiet=_state["quiet"] and not always
+    )
 
 
 def is_verbose() -> bool:

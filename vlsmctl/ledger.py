@@ -34,16 +34,26 @@ class Entry:
 
 
 def read_ledger(path: Path) -> dict[tuple[str, str], Entry]:
-    """The last entry for each (input, prompt); lines that were cut off are passed over."""
+    """The last entry for each (input, prompt) whose mask has not been replaced by that of another since.
+
+    Lines that were cut off are passed over.
+    """
     if not path.is_file():
         return {}
     entries: dict[tuple[str, str], Entry] = {}
+    writers: dict[str, tuple[str, str]] = {}
     # Bytes, because a killed process may leave half a character; "\n" alone ends a line, because names
     # and prompts may hold other line separators.
     for line in path.read_bytes().split(b"\n"):
         try:
             entry = Entry(**json.loads(line))
-            entries[entry.input, entry.prompt] = entry
+            key = entry.input, entry.prompt
+            entries[key] = entry
+            if entry.output is not None:
+                replaced = writers.get(entry.output, key)
+                writers[entry.output] = key
+                if replaced != key:
+                    entries.pop(replaced, None)
         except (ValueError, TypeError):
             continue
     return entries
@@ -60,5 +70,6 @@ def open_ledger(path: Path) -> TextIO:
 
 
 def append(ledger: TextIO, entry: Entry) -> None:
-    ledger.write(json.dumps(asdict(entry), ensure_ascii=False) + "\n")
+    # ASCII, because file names need not be text
+    ledger.write(json.dumps(asdict(entry)) + "\n")
     ledger.flush()

@@ -377,7 +377,7 @@ def _fingerprint(predictor: Predictor, found: Found, threshold: float) -> str:
         with suppress(OSError):  # a file that is gone will fail when it is opened, with a reason
             stat = file.stat()
             parts.append(f"{file.name} {stat.st_size} {stat.st_mtime_ns}")
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:24]
+    return hashlib.sha256("\n".join(parts).encode("utf-8", "surrogateescape")).hexdigest()[:24]
 
 
 def _input_name(found: Found) -> str:

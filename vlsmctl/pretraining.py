@@ -175,13 +175,14 @@ def pretrain(
     seed: int = 0,
     workers: int = 1,
     device: torch.device,
+    held_out: int = 500,
     report: Callable[[dict[str, Any]], None] = lambda line: None,
 ) -> dict[str, Any]:
     """Trains the tiny model from nothing on `pictures` procedural pictures and saves it under `out`.
 
     AdamW with warm-up and cosine decay, bfloat16 autocast, Dice + 2 cross-entropy, an average of the
     weights over about the last thousand steps (that average is what is saved). `report` is called
-    with a dict every hundred steps. Returns what was run and its held-out scores.
+    with a dict every hundred steps. Returns what was run and its scores on `held_out` pictures.
     """
     torch.manual_seed(seed)
     model = fresh(tiny_config())
@@ -235,7 +236,7 @@ def pretrain(
     minutes = (time.perf_counter() - started) / 60
     summary = {
         "pictures": steps * batch_size, "queries": queries, "seed": seed, "minutes": round(minutes, 1),
-        "device": str(device), "torch": torch.__version__, **held_out_scores(average, seed),
+        "device": str(device), "torch": torch.__version__, **held_out_scores(average, seed, held_out),
     }  # fmt: skip
     _save(average, out)
     write_json(out / "scores.json", summary)

@@ -102,9 +102,10 @@ def fit(
     facts = adapter_facts(preset, base, manifest)
     writer = accelerator.is_main_process
     if writer:
-        write_json(
-            run / runs.RUN, _run_document(preset, base, manifest, accelerator, count(parameters), total)
-        )
+        document = _run_document(preset, base, manifest, accelerator, count(parameters), total)
+        if resume and (run / runs.RUN).is_file():
+            document["seconds"] = runs.read_run(run).get("seconds", 0.0)
+        write_json(run / runs.RUN, document)
 
     progress = Progress()
     watcher.started(count(parameters), total, len(train), str(accelerator.device))
@@ -292,7 +293,7 @@ def _run_document(
         "status": "running",
         "preset": preset.model_dump(mode="json", by_alias=True),
         "preset_sha256": preset_hash(preset),
-        "data": {"folder": str(manifest.folder), "manifest_sha256": manifest.hash},
+        "data": {"folder": str(manifest.folder.resolve()), "manifest_sha256": manifest.hash},
         "prompt_keys": prompt_keys(manifest),
         "base": {"name": base.name, "sha256": base.sha256},
         "parameters": {"trainable": trainable, "total": total},

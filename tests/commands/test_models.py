@@ -7,8 +7,7 @@ import pytest
 from tests.commands.app import vlsmctl
 
 
-def test_models_say_where_their_weights_are(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+def test_models_say_where_their_weights_are(monkeypatch: pytest.MonkeyPatch, no_cache: Path) -> None:
     rows = {row["name"]: row for row in vlsmctl("models", "--json").document}
     assert Path(rows["tiny"]["weights"], "model.safetensors").is_file()
     assert rows["clipseg"]["weights"] is None

@@ -119,14 +119,14 @@ def test_a_damaged_picture_is_named(here: Path, home: Path) -> None:
     assert Path(name).name in error_line(vlsmctl(*ONE_EPOCH, code=2))
 
 
-def test_missing_weights(at_home: Path, tmp_path: Path) -> None:
+def test_missing_weights(
+    at_home: Path, tmp_path: Path, no_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "none").mkdir()
-    nothing = {"HF_HOME": str(tmp_path / "hf"), "VLSMCTL_WEIGHTS": str(tmp_path / "none")}
-    process = start(
-        "train", "--preset", "phantom", "--set", "model=clipseg", "--out", tmp_path / "runs",
-        cwd=at_home, env={**nothing, "HF_HUB_CACHE": str(tmp_path / "hf" / "hub")},
-    )  # fmt: skip
-    answer = ended(process, 5)
+    monkeypatch.setenv("VLSMCTL_WEIGHTS", str(tmp_path / "none"))
+    answer = vlsmctl(
+        "train", "--preset", "phantom", "--set", "model=clipseg", "--out", tmp_path / "runs", code=5
+    )
     assert "'clipseg'" in error_line(answer)
     assert str(tmp_path / "none") in error_line(answer)
     assert "try: vlsmctl weights fetch clipseg" in answer.err
@@ -170,7 +170,9 @@ def _train_slowly(home: Path, runs: Path) -> tuple[str, ...]:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signals to send to one process")
-@pytest.mark.parametrize("number", [signal.SIGINT, getattr(signal, "SIGKILL", None)])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(getattr(signal, "SIGKILL", None), marks=pytest.mark.slow)]
+)
 def test_a_stopped_run_goes_on(home: Path, tmp_path: Path, number: signal.Signals) -> None:
     command = _train_slowly(home, tmp_path / "runs")
     process = start(*command, cwd=tmp_path)

@@ -31,14 +31,6 @@ def _fingerprint(answer: Answer) -> str:
     return str(entry["fingerprint"])
 
 
-@pytest.fixture
-def no_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty hub cache for this process."""
-    folder = tmp_path / "cache"
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(folder))
-    return folder
-
-
 @pytest.mark.parametrize("below", ["", "clipseg", "clipseg-rd64-refined", REPOSITORY])
 def test_a_folder_laid_out_as_on_the_hub(
     here: Path, no_cache: Path, small_clipseg: Path, monkeypatch: pytest.MonkeyPatch, below: str
@@ -197,13 +189,17 @@ def test_fetch_into_a_folder_over_a_connection_that_breaks(here: Path, small_cli
     assert _zero_shot(here, "--weights", here / "usb").document["counts"]["failed"] == 0
 
 
-def test_a_hub_that_says_no(tmp_path: Path, small_clipseg: Path) -> None:
+def test_a_hub_that_says_no(
+    here: Path, no_cache: Path, small_clipseg: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     with serving(Hub(REPOSITORY, small_clipseg, status=404)) as hub:
-        process = start(
-            "weights", "fetch", "clipseg", cwd=tmp_path, env=_environment(hub, tmp_path / "home")
-        )
-        answer = ended(process, 5)
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub.url)
+        answer = vlsmctl("weights", "fetch", "clipseg", code=5)
+    assert hub.asked
     assert "could not download CIDAS/clipseg-rd64-refined" in error_line(answer)
+    assert "404" in error_line(answer)
     assert "without network" in answer.err
 
 

@@ -121,7 +121,7 @@ def _left_out(left_out: tuple[LeftOut, ...]) -> list[dict[str, str]]:
 
 def _show(documents: list[dict[str, Any]], as_json: bool) -> None:
     if as_json:
-        typer.echo(json.dumps({"datasets": documents}, indent=1, ensure_ascii=False))
+        typer.echo(json.dumps({"datasets": documents}, indent=1))
         return
     screen = out()
     for document in documents:

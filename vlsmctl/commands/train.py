@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import math
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from vlsmctl.console import bars, configure, console, out
-from vlsmctl.errors import INTERRUPTED, UsageError
+from vlsmctl.errors import INTERRUPTED, UsageError, VlsmctlError
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
@@ -81,8 +82,13 @@ def start(preset: Preset, name: str, data: Path, runs_folder: Path, *, resume: b
         return done
     base = build(preset.model, preset.weights)  # before a run folder is made, for it may not be here
     run = last or decided_by_main(lambda: runs.new_run(runs_folder, name, preset.train.seed))
-    with polite_stop() as stop, Live(preset.train.epochs, base.name, preset.method) as watcher:
-        fitted = fit(preset, base, manifest, run, stop=stop, watcher=watcher, resume=last is not None)
+    try:
+        with polite_stop() as stop, Live(preset.train.epochs, base.name, preset.method) as watcher:
+            fitted = fit(preset, base, manifest, run, stop=stop, watcher=watcher, resume=last is not None)
+    except VlsmctlError:
+        with suppress(OSError):
+            run.rmdir()  # only if nothing was written yet
+        raise
     if fitted.is_main and (run / runs.ADAPTER).is_file():
         runs.point_latest(runs_folder, run)
     return fitted

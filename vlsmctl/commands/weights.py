@@ -54,6 +54,7 @@ def build(
     seed: Annotated[int, typer.Option(min=0)] = 0,
     workers: Annotated[int, typer.Option(min=0, help="Processes that draw pictures.")] = 1,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda.")] = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Pretrain the embedded tiny model from nothing (hours on two CPU cores)."""
     from vlsmctl.pretraining import pretrain
@@ -68,5 +69,12 @@ def build(
     summary = pretrain(
         folder, pictures=pictures, seed=seed, workers=workers, device=pick_device(device), report=report
     )
-    out().print(json.dumps(summary), markup=False)
+    if as_json:
+        out().print(json.dumps({"folder": str(folder), **summary}), markup=False)
+        return
+    out().print(
+        f"held-out Dice {summary['dice']:.3f}, right choice of two {summary['choice']:.3f}, "
+        f"absent targets left empty {summary['absent_kept_empty']:.3f}; {summary['minutes']} minutes",
+        markup=False,
+    )
     out().print(str(folder), markup=False)
