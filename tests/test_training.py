@@ -36,7 +36,7 @@ class Silent:
 
     def started(self, trainable: int, total: int, images: int, device: str) -> None: ...
 
-    def batch_done(self, epoch: int, batch: int, batches: int, loss: float) -> None:
+    def batch_done(self, epoch: int, batch: int, batches: int, loss: torch.Tensor) -> None:
         if self.stop is not None and (epoch, batch) == self.where:
             self.stop.asked = True
 

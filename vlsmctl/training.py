@@ -56,7 +56,8 @@ class Watcher(Protocol):
 
     def started(self, trainable: int, total: int, images: int, device: str) -> None: ...
 
-    def batch_done(self, epoch: int, batch: int, batches: int, loss: float) -> None: ...
+    def batch_done(self, epoch: int, batch: int, batches: int, loss: Tensor) -> None:
+        """loss: of the batch, 0-d; reading its value waits for the GPU."""
 
     def epoch_done(self, line: EpochLine, progress: Progress) -> None: ...
 
@@ -218,21 +219,21 @@ def _train_epoch(
         samples, order, config.batch_size, workers=DECODE_WORKERS,
         rank=accelerator.process_index, ranks=accelerator.num_processes,
     )  # fmt: skip
-    weighted, seen = 0.0, 0
+    weighted, seen = torch.zeros((), device=accelerator.device), 0
     for number, batch in enumerate(parts, start=1):
         if _stop_asked(stop, accelerator):
             raise _Interrupted
         loss = _step(model, optimizer, batch, preset, (config.seed, epoch, number), accelerator)
         weighted, seen = weighted + loss * len(batch.records), seen + len(batch.records)
         watcher.batch_done(epoch, number, batches, loss)
-    return _mean(weighted, seen, accelerator)
+    return _mean(weighted.item(), seen, accelerator)
 
 
 def _step(
     model: torch.nn.Module, optimizer: Any, batch: Batch, preset: Preset, where: tuple[int, int, int],
     accelerator: Accelerator,
-) -> float:  # fmt: skip
-    """One optimiser step; the batch's mean loss. where: (seed, epoch, batch number)."""
+) -> Tensor:  # fmt: skip
+    """One optimiser step; the batch's mean loss, left on the device. where: (seed, epoch, batch number)."""
     config, (seed, epoch, _) = preset.train, where
     image, mask = batch.image, batch.mask
     if config.augment == "light":
@@ -246,7 +247,7 @@ def _step(
     if config.grad_clip is not None:
         accelerator.clip_grad_norm_(model.parameters(), config.grad_clip)
     optimizer.step()
-    return float(loss.item())
+    return loss.detach()
 
 
 def _mean(total: float, number: float, accelerator: Accelerator) -> float:

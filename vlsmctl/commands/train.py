@@ -16,10 +16,13 @@ from vlsmctl.errors import INTERRUPTED, UsageError, VlsmctlError
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
+    from torch import Tensor
 
     from vlsmctl.config import Preset
     from vlsmctl.resume import EpochLine, Progress
     from vlsmctl.training import Fitted
+
+REFRESH = 0.5  # seconds between looks at the loss within an epoch, each of which waits for the GPU
 
 
 def train(
@@ -126,8 +129,7 @@ class Live:
         self.epochs, self.title = epochs, f"{model} {method}"
         self.bars: Bars | None = bars("loss", "dice", "speed") if console().is_terminal else None
         self.task: Any = None
-        self.dice = "-"
-        self.images, self.epoch_started = 0, time.perf_counter()
+        self.shown = 0.0
 
     def __enter__(self) -> Live:
         if self.bars is not None:
@@ -139,7 +141,6 @@ class Live:
             self.bars.stop()
 
     def started(self, trainable: int, total: int, images: int, device: str) -> None:
-        self.images = images
         console().print(
             f"{self.title}: {trainable:,} of {total:,} parameters train on {images} images, on {device}",
             markup=False,
@@ -147,13 +148,15 @@ class Live:
         if self.bars is not None and trainable:
             self.task = self.bars.add_task("epoch 0", total=self.epochs, loss="-", dice="-", speed="")
 
-    def batch_done(self, epoch: int, batch: int, batches: int, loss: float) -> None:
-        if self.bars is not None:
+    def batch_done(self, epoch: int, batch: int, batches: int, loss: Tensor) -> None:
+        now = time.perf_counter()
+        if self.bars is not None and now - self.shown > REFRESH:
+            self.shown = now
             self.bars.update(
                 self.task,
                 description=f"epoch {epoch}/{self.epochs}",
                 completed=epoch - 1 + batch / (batches + 0.3),
-                loss=f"{loss:.3f}",
+                loss=f"{loss.item():.3f}",
             )
 
     def epoch_done(self, line: EpochLine, progress: Progress) -> None:

@@ -7,6 +7,7 @@ places where a method may attach are those of `vlsmctl.adapters.places`.
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from transformers import CLIPSegConfig, CLIPSegForImageSegmentation
 
@@ -76,7 +77,7 @@ class ClipSeg(nn.Module):
         """Conditional embeddings, [P, condition width]. tokens: int64 [P, T], one row a distinct prompt."""
         clip = self.network.clip
         output = clip.text_model(input_ids=tokens, output_hidden_states=True)
-        rows, eos = range(len(tokens)), tokens.argmax(dim=-1)
+        rows, eos = torch.arange(len(tokens), device=tokens.device), tokens.argmax(dim=-1)
         states = [
             output.hidden_states[layer + 1][rows, eos] for layer in self.extract_layers[: self._eos_depth]
         ]
