@@ -21,7 +21,8 @@ def test_no_ledger_yet(tmp_path: Path) -> None:
 
 
 def test_round_trip_and_the_last_line_counts(tmp_path: Path) -> None:
-    other, third = replace(ENTRY, prompt="lesion"), replace(ENTRY, input="b.png", status="failed")
+    other = replace(ENTRY, prompt="lesion", output="a__lesion.png")
+    third = replace(ENTRY, input="b.png", output=None, status="failed")
     again = replace(ENTRY, fingerprint="new")
     path = tmp_path / "predictions.jsonl"
     path.write_bytes(b"".join(map(line, (ENTRY, other, third, again))))
@@ -32,12 +33,18 @@ def test_round_trip_and_the_last_line_counts(tmp_path: Path) -> None:
 
 def test_a_file_cut_off_anywhere_keeps_its_whole_lines(tmp_path: Path) -> None:
     path = tmp_path / "predictions.jsonl"
-    last = line(replace(ENTRY, input="Röntgen 🩻.png"))
+    last = line(replace(ENTRY, input="Röntgen 🩻.png", output="Röntgen 🩻.png"))
     for length in range(len(last) - 1):  # half a character, too
         path.write_bytes(line(ENTRY) + last[:length])
         assert read_ledger(path) == {("a.png", "polyp"): ENTRY}
     path.write_bytes(line(ENTRY) + last)
     assert len(read_ledger(path)) == 2
+
+
+def test_an_entry_whose_mask_was_replaced_by_another_is_gone(tmp_path: Path) -> None:
+    path, other = tmp_path / "predictions.jsonl", replace(ENTRY, prompt="lesion")
+    path.write_bytes(line(ENTRY) + line(other))
+    assert read_ledger(path) == {("a.png", "lesion"): other}
 
 
 @pytest.mark.parametrize("separator", ["\u2028", "\x85", "\x0c", "\r", "\n"])

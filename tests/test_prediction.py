@@ -179,3 +179,17 @@ def test_ahead_hands_errors_over_and_leaves_no_thread_behind() -> None:
     assert next(given_up) == 0
     given_up.close()  # type: ignore[attr-defined]
     assert threading.active_count() == before
+
+
+def test_what_is_no_scan_is_in_the_ledger_too(predictor: Predictor, scans: Path, tmp_path: Path) -> None:
+    (scans / "text.dcm").write_text("not a scan", encoding="utf-8")
+    found, problems = find_scans([scans])
+    for _ in range(2):  # the second run finds it there already
+        predict(
+            predictor, found, ["polyp"], tmp_path / "out", threshold=0.5, batch_size=4, overwrite=False,
+            stop=StopFlag(), problems=problems,
+        )  # fmt: skip
+    lines = (tmp_path / "out" / LEDGER).read_text(encoding="utf-8").splitlines()
+    skipped = [line for line in map(json.loads, lines) if line["status"] == "skipped"]
+    assert [Path(line["input"]).name for line in skipped] == ["text.dcm"]
+    assert skipped[0]["reason"]

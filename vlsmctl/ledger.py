@@ -14,10 +14,10 @@ LEDGER = "predictions.jsonl"
 class Entry:
     """One input, one prompt.
 
-    status: done, empty (a mask of zeros was written) or failed (with a reason). foreground: marked
-    pixels or voxels. volume_ml: where the scan carries its geometry. confidence: mean probability of
-    the marked pixels over all frames, or the largest probability when nothing is marked.
-    fingerprint: tells what the mask depends on (input file, model, options) apart.
+    status: done, empty (a mask of zeros was written), failed, or skipped (not a scan, whatever its name
+    says; its prompt is ""), the last two with a reason. foreground: marked pixels or voxels. volume_ml:
+    where the scan carries its geometry. confidence: mean probability of the marked pixels over all
+    frames, or the largest probability when nothing is marked. fingerprint: tells what the mask depends on (input file, model, options) apart.
     """
 
     input: str

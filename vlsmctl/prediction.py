@@ -24,7 +24,7 @@ from vlsmctl.datasets.manifest import Manifest, Record
 from vlsmctl.datasets.prompts import choose_prompt
 from vlsmctl.errors import UnreadableFile
 from vlsmctl.formats.raster import read_picture, write_mask_picture
-from vlsmctl.formats.scan import Found, Scan, open_scan, output_names
+from vlsmctl.formats.scan import Found, Problem, Scan, open_scan, output_names
 from vlsmctl.ledger import LEDGER, Entry, append, open_ledger, read_ledger
 from vlsmctl.models.build import MODELS, build
 from vlsmctl.models.clipseg import ClipSeg
@@ -144,11 +144,13 @@ def predict(
     batch_size: int,
     overwrite: bool,
     stop: StopFlag,
+    problems: Sequence[Problem] = (),
     told: Callable[[Entry], None] = lambda entry: None,
 ) -> tuple[list[Entry], int]:
     """Writes one mask for each scan and prompt below `out`, and the ledger.
 
-    A scan that cannot be read is entered as failed, with the reason; the rest goes on. What the ledger
+    A scan that cannot be read is entered as failed, with the reason; the rest goes on. `problems` (what
+    was found not to be a scan) are entered as skipped. What the ledger
     has as done with the same input, model and options, and whose mask is still there, is not done
     again unless `overwrite`. Frames of different scans share batches; reading runs ahead of the model.
     When a stop is asked for, the scans in hand are finished first.
@@ -165,10 +167,13 @@ def predict(
         else:
             cases.append(case)
     entries: list[Entry] = []
-    if not cases:
+    skipped = [entry for entry in map(_skipped, problems) if known.get((entry.input, "")) != entry]
+    if not cases and not skipped:
         return entries, before
     condition = encode(predictor, prompts)
     with open_ledger(out / LEDGER) as ledger:
+        for entry in skipped:
+            append(ledger, entry)
         for case in _run(predictor, cases, condition, threshold, batch_size, stop):
             for entry in _finish(case, prompts, out):
                 append(ledger, entry)
@@ -314,6 +319,22 @@ def _finish(case: _Case, prompts: Sequence[str], out: Path) -> list[Entry]:
     ]
 
 
+def _skipped(problem: Problem) -> Entry:
+    return Entry(
+        input=problem.path.as_posix(),
+        output=None,
+        prompt="",
+        status="skipped",
+        reason=problem.reason,
+        frames=None,
+        foreground=None,
+        volume_ml=None,
+        confidence=None,
+        seconds=0.0,
+        fingerprint="",
+    )
+
+
 def _written(case: _Case, prompt: str, target: Path, results: list[Segmented], out: Path) -> Entry:
     entry = Entry(
         input=_input_name(case.found),
@@ -364,7 +385,7 @@ def _thresholded(logits: Tensor, threshold: float) -> Segmented:
 
 def _is_done(known: dict[tuple[str, str], Entry], case: _Case, number: int, prompt: str, out: Path) -> bool:
     entry = known.get((_input_name(case.found), prompt))
-    if entry is None or entry.status == "failed" or entry.fingerprint != case.fingerprint:
+    if entry is None or entry.output is None or entry.fingerprint != case.fingerprint:
         return False
     target = case.targets[number]
     return entry.output == target.as_posix() and (out / target).is_file()

@@ -67,7 +67,9 @@ def predict(
     if not prompts:
         raise UsageError('what shall be segmented? give --prompt TEXT, for example --prompt "polyp"')
     _refuse_to_overwrite(found, prompts, out_folder)
-    document = _run(predictor, found, prompts, out_folder, threshold, batch_size, overwrite=overwrite)
+    document = _run(
+        predictor, found, problems, prompts, out_folder, threshold, batch_size, overwrite=overwrite
+    )
     document["skipped"] = [{"input": str(p.path), "reason": p.reason} for p in problems]
     counts = document["counts"] | {"skipped": len(problems)}
     document["counts"] = counts
@@ -144,8 +146,8 @@ def _predictor(
 
 
 def _run(
-    predictor: Predictor, found: list[Found], prompts: list[str], out_folder: Path, threshold: float | None,
-    batch_size: int, *, overwrite: bool,
+    predictor: Predictor, found: list[Found], problems: list[Problem], prompts: list[str],
+    out_folder: Path, threshold: float | None, batch_size: int, *, overwrite: bool,
 ) -> dict[str, Any]:  # fmt: skip
     from vlsmctl.prediction import predict as run_prediction
     from vlsmctl.runtime import polite_stop
@@ -160,7 +162,7 @@ def _run(
 
         entries, before = run_prediction(
             predictor, found, prompts, out_folder, threshold=threshold or predictor.threshold,
-            batch_size=batch_size, overwrite=overwrite, stop=stop, told=told,
+            batch_size=batch_size, overwrite=overwrite, stop=stop, problems=problems, told=told,
         )  # fmt: skip
     tally = Counter(entry.status for entry in entries)
     counts = {name: tally[name] for name in ("done", "empty", "failed")} | {"before": before}
