@@ -17,7 +17,8 @@ class Entry:
     status: done, empty (a mask of zeros was written), failed, or skipped (not a scan, whatever its name
     says; its prompt is ""), the last two with a reason. foreground: marked pixels or voxels. volume_ml:
     where the scan carries its geometry. confidence: mean probability of the marked pixels over all
-    frames, or the largest probability when nothing is marked. fingerprint: tells what the mask depends on (input file, model, options) apart.
+    frames, or the largest probability when nothing is marked. fingerprint: tells apart what the mask
+    depends on (input file, model, options).
     """
 
     input: str
