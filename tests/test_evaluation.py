@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -16,6 +17,7 @@ import nibabel
 import numpy as np
 import pytest
 from rich.console import Console
+from rich.table import Table
 
 from tests.masks import BROKEN, SIZE, block, cube, picture, text, volume
 from vlsmctl.errors import UnreadableFile
@@ -25,6 +27,7 @@ from vlsmctl.evaluation import (
     Row,
     Scores,
     match_folders,
+    prompt_table,
     score_cases,
     score_table,
     summarise,
@@ -209,6 +212,74 @@ def test_several_prompts_on_one_case_are_one_group(tmp_path: Path) -> None:
     assert summary["metrics"]["dice"]["interval"] == [None, None]
 
 
+def several_prompts(tmp_path: Path) -> Scores:
+    """Three cases, each asked three prompts, p10 the worst; no picture could be read for one case."""
+    pairs = [
+        CasePair(
+            f"c{case}", picture(tmp_path / f"{case}-{key}.png", block(5 + by + case)),
+            picture(tmp_path / f"{case}.png", block()), prompt=f"words {key}", prompt_key=key,
+        )
+        for key, by in (("p1", 1), ("p10", 4), ("p2", 2)) for case in range(3)
+    ]  # fmt: skip
+    pairs[1] = replace(pairs[1], prediction=None, error="cut off")
+    return score_cases(pairs, workers=0)
+
+
+def test_each_prompt_has_a_mean_of_its_own(tmp_path: Path) -> None:
+    scores = several_prompts(tmp_path)
+    summary = summarise(scores)
+    assert list(summary["prompts"]) == ["p1", "p2", "p10"]
+    for key, metrics in summary["prompts"].items():
+        alone = tuple(row for row in scores.rows if row.pair.prompt_key == key)
+        assert metrics == summarise(Scores(alone))["metrics"]
+    means = [metrics["dice"]["mean"] for metrics in summary["prompts"].values()]
+    assert means == sorted(means, reverse=True)
+    assert len(set(means)) == 3
+    assert [metrics["dice"]["n"] for metrics in summary["prompts"].values()] == [2, 3, 3]
+    table = prompt_table(summary)
+    assert table is not None
+    shown = printed(table)
+    for key, mean in zip(summary["prompts"], means, strict=True):
+        assert re.search(rf"\b{key}\b.*\b{mean:.3f} \(", shown)
+
+
+def test_a_prompt_without_any_score_is_shown_nonetheless(tmp_path: Path) -> None:
+    rows = several_prompts(tmp_path).rows
+    lost = tuple(replace(row, scores={}) if row.pair.prompt_key == "p2" else row for row in rows)
+    summary = summarise(Scores(lost))
+    assert summary["prompts"]["p2"] == {}
+    table = prompt_table(summary)
+    assert table is not None
+    assert re.search(r"p2\W+0\W", printed(table))
+
+
+def test_without_prompts_that_have_names_there_is_no_such_table(tmp_path: Path) -> None:
+    summary = summarise(mixed(tmp_path))
+    assert summary["prompts"] == {}
+    assert prompt_table(summary) is None
+    one = tuple(row for row in several_prompts(tmp_path).rows if row.pair.prompt_key == "p1")
+    assert prompt_table(summarise(Scores(one))) is None
+
+
+def test_predictions_named_for_prompts_are_told_apart(tmp_path: Path) -> None:
+    picture(tmp_path / "gt" / "a.png", block())
+    picture(tmp_path / "pred" / "a__polyp.png", block())
+    picture(tmp_path / "pred" / "a__red-polyp.png", block(12))
+    pairs, _ = match_folders(tmp_path / "pred", tmp_path / "gt")
+    prompts = summarise(score_cases(pairs, workers=0))["prompts"]
+    assert prompts["polyp"]["dice"]["mean"] == 1 > prompts["red-polyp"]["dice"]["mean"]
+
+
+def test_a_case_that_failed_before_is_not_read(tmp_path: Path) -> None:
+    mask = picture(tmp_path / "m.png", block())
+    bad = CasePair("bad", mask, mask, error="the picture is cut off")
+    scores = score_cases([bad, CasePair("good", mask, mask)], workers=0)
+    assert [row.outcome for row in scores.rows] == ["failed", "both_present"]
+    summary = summarise(scores)
+    assert summary["failed"] == [{"id": "bad", "prompt": None, "reason": "the picture is cut off"}]
+    assert (summary["n"], summary["n_failed"]) == (1, 1)
+
+
 def test_files_hold_what_was_scored(tmp_path: Path) -> None:
     scores = mixed(tmp_path)
     write_scores(tmp_path / "eval", scores)
@@ -219,9 +290,14 @@ def test_files_hold_what_was_scored(tmp_path: Path) -> None:
     for line, row in zip(lines, scores.rows, strict=True):
         assert (line["id"], line["outcome"], line["unit"]) == (row.pair.id, row.outcome, row.unit or "")
         assert line["note"] == (row.note or "")
+        assert line["prompt_key"] == ""
         assert {name: float(line[name]) for name in METRICS if line[name]} == row.scores
     document = (tmp_path / "eval" / "summary.json").read_text(encoding="utf-8")
     assert json.loads(document) == summarise(scores)
+    write_scores(tmp_path / "prompts", several_prompts(tmp_path))
+    with (tmp_path / "prompts" / "scores.csv").open(encoding="utf-8", newline="") as stream:
+        keys = [(line["prompt"], line["prompt_key"]) for line in csv.DictReader(stream)]
+    assert keys[0] == ("words p1", "p1")
     assert "NaN" not in document
     assert "diagonal" in json.loads(document)["rules"]["empty"]
     assert sorted(path.name for path in (tmp_path / "eval").iterdir()) == ["scores.csv", "summary.json"]
@@ -244,19 +320,19 @@ def test_nothing_scored_is_a_summary_too(tmp_path: Path) -> None:
     bad = text(tmp_path / "b.png")
     summary = summarise(Scores(score(CasePair("a", bad, bad))))
     assert (summary["n"], summary["n_failed"], summary["metrics"]) == (0, 1, {})
-    assert printed(summary)
+    assert printed(score_table(summary))
 
 
-def printed(summary: dict[str, object]) -> str:
-    console = Console(file=io.StringIO(), width=100)
-    console.print(score_table(summary))
+def printed(table: Table) -> str:
+    console = Console(file=io.StringIO(), width=120)
+    console.print(table)
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 
 
 def test_the_table_shows_means_intervals_counts_and_units(tmp_path: Path) -> None:
     scores = mixed(tmp_path)
-    shown = printed(summarise(scores))
+    shown = printed(score_table(summarise(scores)))
     for words in (
         "Dice",
         "HD95 (px)",

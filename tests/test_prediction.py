@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import nibabel
@@ -15,12 +12,16 @@ import torch
 from PIL import Image
 
 from vlsmctl import prediction
+from vlsmctl.datasets.build import prepare
+from vlsmctl.datasets.manifest import read_manifest
 from vlsmctl.errors import UnreadableFile
+from vlsmctl.evaluation import score_cases
 from vlsmctl.formats.raster import read_mask_picture
 from vlsmctl.formats.scan import Found, Scan, find_scans, open_scan
 from vlsmctl.ledger import LEDGER, Entry, read_ledger
-from vlsmctl.prediction import Predictor, ahead, encode, predict, predictor_from_model, segment
+from vlsmctl.prediction import Predictor, encode, predict, predictor_from_model, segment
 from vlsmctl.runtime import StopFlag
+from vlsmctl.scoring import predict_split
 
 
 @pytest.fixture(scope="module")
@@ -43,12 +44,17 @@ def scans(tmp_path: Path) -> Path:
 
 
 def run(
-    predictor: Predictor, folder: Path, out: Path, batch_size: int = 3, stop: StopFlag | None = None
+    predictor: Predictor,
+    folder: Path,
+    out: Path,
+    batch_size: int = 3,
+    stop: StopFlag | None = None,
+    threshold: float = 0.5,
 ) -> tuple[list[Entry], int]:
     found, problems = find_scans([folder])
     assert not problems
     return predict(
-        predictor, found, ["red polyp"], out, threshold=0.5, batch_size=batch_size, overwrite=False,
+        predictor, found, ["red polyp"], out, threshold=threshold, batch_size=batch_size, overwrite=False,
         stop=stop or StopFlag(),
     )  # fmt: skip
 
@@ -68,6 +74,7 @@ def test_masks_do_not_depend_on_the_batch_size(predictor: Predictor, scans: Path
         # rounding may tip single pixels that lie on the threshold
         assert (mask != second[name]).mean() < 1e-3, name
     assert [entry.frames for entry in entries] == [1, 1, 1, 1, 5]
+    assert any(0 < mask.mean() < mask.max() for mask in first.values())  # there was something to compare
 
 
 @pytest.mark.parametrize("fault", [UnreadableFile("broken"), ValueError("a decoder's own"), MemoryError()])
@@ -132,12 +139,12 @@ def test_a_stop_finishes_what_is_in_hand(predictor: Predictor, scans: Path, tmp_
 def test_the_ledger_is_json_lines_and_keeps_the_last_word(
     predictor: Predictor, scans: Path, tmp_path: Path
 ) -> None:
-    entries, _ = run(predictor, scans, tmp_path / "out")
+    entries, _ = run(predictor, scans, tmp_path / "out", threshold=1e-6)
     lines = (tmp_path / "out" / LEDGER).read_text(encoding="utf-8").splitlines()
     assert [json.loads(line)["input"] for line in lines] == [entry.input for entry in entries]
     known = read_ledger(tmp_path / "out" / LEDGER)
     volume = next(entry for entry in known.values() if entry.output == "volume.nii.gz")
-    assert volume.foreground is not None
+    assert volume.foreground
     assert volume.volume_ml == pytest.approx(volume.foreground * 5 / 1000, abs=1e-4)
 
 
@@ -149,36 +156,6 @@ def test_the_prompt_is_what_decides(predictor: Predictor) -> None:
     alone = segment(predictor, [picture], [encode(predictor, ["blue polyp"])], 0.5)
     assert both[1][0].probability == pytest.approx(alone[0][0].probability, abs=1e-5)
     assert both[0][0].probability != both[1][0].probability
-
-
-def test_ahead_gives_the_same_items_and_stays_within_its_depth() -> None:
-    produced: list[int] = []
-
-    def items() -> Iterator[int]:
-        for number in range(20):
-            produced.append(number)
-            yield number
-
-    taken = []
-    for item in ahead(items(), depth=3):
-        time.sleep(0.005)
-        taken.append(item)
-        assert len(produced) <= len(taken) + 3 + 1
-    assert taken == list(range(20))
-
-
-def test_ahead_hands_errors_over_and_leaves_no_thread_behind() -> None:
-    def items() -> Iterator[int]:
-        yield 1
-        raise KeyError("inside")
-
-    before = threading.active_count()
-    with pytest.raises(KeyError, match="inside"):
-        list(ahead(items(), depth=2))
-    given_up = ahead(iter(range(1000)), depth=1)
-    assert next(given_up) == 0
-    given_up.close()  # type: ignore[attr-defined]
-    assert threading.active_count() == before
 
 
 def test_what_is_no_scan_is_in_the_ledger_too(predictor: Predictor, scans: Path, tmp_path: Path) -> None:
@@ -193,3 +170,44 @@ def test_what_is_no_scan_is_in_the_ledger_too(predictor: Predictor, scans: Path,
     skipped = [line for line in map(json.loads, lines) if line["status"] == "skipped"]
     assert [Path(line["input"]).name for line in skipped] == ["text.dcm"]
     assert skipped[0]["reason"]
+
+
+def test_output_that_is_not_finite_is_a_failure_of_that_case(
+    predictor: Predictor, scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = predictor.model.decode
+
+    def decode(activations: list[torch.Tensor], condition: torch.Tensor) -> torch.Tensor:
+        logits = whole(activations, condition)
+        return logits * float("nan") if len(logits) == 1 else logits
+
+    monkeypatch.setattr(predictor.model, "decode", decode)
+    entries, _ = run(predictor, scans, tmp_path / "out", batch_size=4)  # 9 frames: the last is alone
+    failed = [Path(entry.input).name for entry in entries if entry.status == "failed"]
+    assert failed == ["volume.nii.gz"]
+
+
+def test_a_batch_that_does_not_fit_is_done_one_by_one(
+    predictor: Predictor, scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = predictor.model.encode_images
+
+    def encode_images(image: torch.Tensor) -> list[torch.Tensor]:
+        if len(image) > 1:
+            raise torch.OutOfMemoryError("as a small GPU would say")
+        return whole(image)
+
+    monkeypatch.setattr(predictor.model, "encode_images", encode_images)
+    entries, _ = run(predictor, scans, tmp_path / "out", batch_size=4)
+    assert [entry.frames for entry in entries] == [1, 1, 1, 1, 5]
+
+
+def test_an_unreadable_picture_of_a_data_set_fails_alone(predictor: Predictor, tmp_path: Path) -> None:
+    prepare("phantom", None, tmp_path, counts=(4, 2, 4))
+    manifest = read_manifest(tmp_path / "phantom")
+    broken = manifest.split("test")[1]
+    (manifest.folder / broken.image).write_bytes(b"cut")
+    pairs = predict_split(predictor, manifest, "test", "random", 0, tmp_path / "masks")
+    scores = score_cases(pairs, workers=0)
+    assert [row.pair.id for row in scores.rows if row.outcome == "failed"] == [broken.id]
+    assert len(scores.rows) == 4

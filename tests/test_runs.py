@@ -44,16 +44,16 @@ def test_runs_of_one_second_get_folders_of_their_own(tmp_path: Path) -> None:
     assert all(folder.is_dir() for folder in folders)
     for folder in folders:
         made(folder)
-    assert runs.last_run_of(tmp_path, "phantom") == folders[-1]
+    assert runs.runs_of(tmp_path, "phantom") == folders[::-1]
 
 
 def test_the_newest_run_of_a_preset(tmp_path: Path) -> None:
-    assert runs.last_run_of(tmp_path, "phantom") is None
+    assert runs.runs_of(tmp_path, "phantom") == []
     made(tmp_path / "phantom" / "20260304-050607-42")
     newest = made(tmp_path / "phantom" / "20260304-050608-7")
     made(tmp_path / "other" / "20270101-000000-1")
     (tmp_path / "phantom" / "20280101-000000-1").mkdir()  # never got as far as run.json
-    assert runs.last_run_of(tmp_path, "phantom") == newest
+    assert runs.runs_of(tmp_path, "phantom")[0] == newest
 
 
 def test_latest_is_a_relative_link_so_that_the_folder_can_be_moved(tmp_path: Path) -> None:

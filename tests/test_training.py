@@ -20,6 +20,7 @@ from vlsmctl.config import Preset, load_preset
 from vlsmctl.datasets.build import prepare
 from vlsmctl.datasets.manifest import Manifest, read_manifest
 from vlsmctl.errors import UsageError
+from vlsmctl.losses import LOSSES
 from vlsmctl.models.build import build
 from vlsmctl.resume import EpochLine, Progress
 from vlsmctl.runtime import StopFlag
@@ -201,6 +202,31 @@ def test_the_state_holds_no_more_than_what_trains(manifest: Manifest, tmp_path: 
     train(manifest, tmp_path, "dense-c", epochs=1)
     _, tensors = read_state(tmp_path / runs.STATE)
     assert {key.split("/")[-1].split(".")[0] for key in tensors} == {"adapter"}
+
+
+def test_a_loss_that_is_no_number_ends_training_with_the_state_kept(
+    manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(manifest, tmp_path, "dense-c", epochs=1)
+    kept = (tmp_path / runs.STATE).read_bytes(), (tmp_path / runs.ADAPTER).read_bytes()
+    monkeypatch.setitem(LOSSES, "dice_ce", lambda logits, mask: logits.sum() * float("nan"))
+    with pytest.raises(UsageError, match="loss of epoch 2 is nan"):
+        train(manifest, tmp_path, "dense-c", epochs=2, resume=True)
+    assert ((tmp_path / runs.STATE).read_bytes(), (tmp_path / runs.ADAPTER).read_bytes()) == kept
+
+
+def test_a_prompt_that_pictures_lack_is_said_before_training(manifest: Manifest, tmp_path: Path) -> None:
+    chosen = load_preset("phantom", ["prompts.train=p9", "image_size=64"])
+    with pytest.raises(UsageError, match="no prompt 'p9'"):
+        fit(chosen, build("tiny"), manifest, tmp_path, stop=StopFlag(), watcher=Silent())
+    assert not list(tmp_path.iterdir())
+
+
+def test_killed_before_the_first_state_leaves_no_line_twice(manifest: Manifest, tmp_path: Path) -> None:
+    train(manifest, tmp_path, "dense-c", epochs=1)
+    (tmp_path / runs.STATE).unlink()
+    train(manifest, tmp_path, "dense-c", epochs=2, resume=True)
+    assert [epoch for epoch, _, _ in losses(tmp_path)] == [1, 2]
 
 
 @pytest.mark.slow

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from vlsmctl.ahead import ahead
 from vlsmctl.datasets.manifest import Manifest, Record
 from vlsmctl.errors import UnreadableFile, UsageError
 from vlsmctl.formats.raster import read_mask_picture, read_picture
@@ -58,9 +60,11 @@ def load_samples(
     records = manifest.split(split)
     samples = Samples(manifest.folder, records, preprocessing, None, None)
     needed = len(records) * 4 * preprocessing.image_size**2
-    if not records or needed > MEMORY_SHARE * psutil.virtual_memory().available:
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # each keeps a copy of its own
+    if not records or needed * processes > MEMORY_SHARE * psutil.virtual_memory().available:
         return samples
-    images, masks = _decode(samples, range(len(records)), workers)
+    with ThreadPoolExecutor(max(1, workers)) as pool:
+        images, masks = _decode(samples, range(len(records)), pool)
     if device.type == "cuda" and needed < MEMORY_SHARE * torch.cuda.mem_get_info(device)[0]:
         images, masks = images.to(device), masks.to(device)
     return Samples(manifest.folder, records, preprocessing, images, masks)
@@ -80,15 +84,17 @@ def shard(indices: Sequence[int], rank: int, ranks: int) -> list[int]:
 
 def iterate(samples: Samples, order: Sequence[int], batch_size: int, *, workers: int, rank: int = 0,
             ranks: int = 1) -> Iterator[Batch]:  # fmt: skip
-    """The batches of an epoch, `batch_size` over all processes, in the given order."""
-    for start in range(0, len(order), batch_size):
-        indices = shard(order[start : start + batch_size], rank, ranks)
-        if samples.images is not None and samples.masks is not None:
-            where = torch.tensor(indices, device=samples.images.device)
-            images, masks = samples.images[where], samples.masks[where]
-        else:
-            images, masks = _decode(samples, indices, workers)
-        yield Batch(images, masks.float() / 255, [samples.records[index] for index in indices])
+    """The batches of an epoch, `batch_size` over all processes, in the given order. Where the split is
+    not kept, the next batches are decoded while one is used."""
+    parts = [
+        shard(order[start : start + batch_size], rank, ranks) for start in range(0, len(order), batch_size)
+    ]
+    if samples.images is None or samples.masks is None:
+        yield from ahead(_decoded(samples, parts, workers), depth=2)
+        return
+    for indices in parts:
+        where = torch.tensor(indices, device=samples.images.device)
+        yield _batch(samples, indices, samples.images[where], samples.masks[where])
 
 
 def augment_light(image: Tensor, mask: Tensor, seed: tuple[int, ...]) -> tuple[Tensor, Tensor]:
@@ -117,13 +123,30 @@ def _number(seed: tuple[int, ...]) -> int:
     return int.from_bytes(hashlib.sha256(repr(seed).encode()).digest()[:7], "big")
 
 
-def _decode(samples: Samples, indices: Sequence[int], workers: int) -> tuple[Tensor, Tensor]:
-    read = partial(_read, samples.folder, samples.preprocessing)
-    records = [samples.records[index] for index in indices]
+def _batch(samples: Samples, indices: Sequence[int], images: Tensor, masks: Tensor) -> Batch:
+    return Batch(images, masks.float() / 255, [samples.records[index] for index in indices])
+
+
+def _decoded(samples: Samples, parts: Iterable[Sequence[int]], workers: int) -> Iterator[Batch]:
     with ThreadPoolExecutor(max(1, workers)) as pool:
-        pairs = list(pool.map(read, records))
-    images = torch.from_numpy(np.stack([image for image, _ in pairs])).permute(0, 3, 1, 2).contiguous()
-    return images, torch.from_numpy(np.stack([mask for _, mask in pairs])).unsqueeze(1)
+        for indices in parts:
+            yield _batch(samples, indices, *_decode(samples, indices, pool))
+
+
+def _decode(samples: Samples, indices: Sequence[int], pool: ThreadPoolExecutor) -> tuple[Tensor, Tensor]:
+    """Decodes into place, so that no more memory is needed than what is kept."""
+    side = samples.preprocessing.image_size
+    images = torch.empty(len(indices), 3, side, side, dtype=torch.uint8)
+    masks = torch.empty(len(indices), 1, side, side, dtype=torch.uint8)
+
+    def fill(row: int) -> None:
+        image, mask = _read(samples.folder, samples.preprocessing, samples.records[indices[row]])
+        images[row] = torch.tensor(image).permute(2, 0, 1)
+        masks[row, 0] = torch.tensor(mask)
+
+    for _ in pool.map(fill, range(len(indices))):
+        pass
+    return images, masks
 
 
 def _read(

@@ -16,6 +16,7 @@ from vlsmctl.adapters.build import METHODS, attach, trained
 from vlsmctl.errors import UsageError
 from vlsmctl.files import atomic_path
 from vlsmctl.models.build import MODELS, Base, build
+from vlsmctl.preprocessing import IMAGENET_MEAN, IMAGENET_STD, INTERPOLATION
 
 ADAPTER_FORMAT = 1
 STATE_FORMAT = 1
@@ -24,8 +25,10 @@ STATE_FORMAT = 1
 class AdapterFacts(BaseModel):
     """What an adapter file says of itself, besides its tensors.
 
-    base_sha256: hash of the base model it was trained on. class_prompt: what `predict` asks for when no
-    prompt is given (p1 of the data set). manifest_sha256: the data it was trained on.
+    base_sha256: hash of the base model it was trained on. image_size, mean, std, interpolation: how a
+    picture becomes its input. class_prompt: what `predict` asks for when no prompt is given (p1 of the
+    data set). classes, prompts: the class words and the prompt templates it was trained with.
+    manifest_sha256: the data it was trained on.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -36,8 +39,13 @@ class AdapterFacts(BaseModel):
     method: str
     bottleneck: Annotated[int, Field(ge=1)] | None
     image_size: Annotated[int, Field(ge=1)]
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+    interpolation: str = INTERPOLATION
     threshold: Annotated[float, Field(gt=0, lt=1)]
     class_prompt: str | None
+    classes: list[str] = []
+    prompts: dict[str, str | list[str]] = {}
     data: str
     manifest_sha256: str
     licences: dict[str, str]
@@ -145,4 +153,4 @@ def _read(path: Path) -> tuple[str, dict[str, Tensor]]:
         text = (file.metadata() or {}).get("vlsmctl")
         if text is None:
             raise ValueError("its header has no facts from vlsmctl")
-        return text, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        return text, {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118

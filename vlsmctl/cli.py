@@ -88,6 +88,8 @@ def options(
     ] = False,
 ) -> None:
     configure(quiet=quiet, verbose=verbose)
+    # must be set before torch is imported: some operations are not there yet on Apple GPUs
+    os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
     if quiet:
         os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"  # of `weights fetch`
     if offline:
@@ -108,7 +110,6 @@ presets_app.command("show")(guarded(presets.show))
 app.add_typer(presets_app, name="presets")
 
 weights_app = typer.Typer(no_args_is_help=True, help="Fetch base models, or build the embedded one again.")
-weights_app.command("list")(guarded(weights.list_weights))
 weights_app.command("fetch")(guarded(weights.fetch))
 weights_app.command("build")(guarded(weights.build))
 app.add_typer(weights_app, name="weights")

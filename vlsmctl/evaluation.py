@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import multiprocessing
+import re
 import signal
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -37,13 +38,15 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 __all__ = [
-    "COLUMNS", "RULES", "CasePair", "Row", "Scores", "match_folders", "score_cases", "score_table",
-    "summarise", "write_scores",
+    "COLUMNS", "RULES", "CasePair", "Row", "Scores", "match_folders", "prompt_table", "score_cases",
+    "score_table", "summarise", "write_scores",
 ]  # fmt: skip
 
 AFFINE_TOLERANCE = 1e-3
 RULES = {
-    "size": "every case is scored once, at the native size of its mask files",
+    "size": "every case is scored at the native size of its mask files",
+    "prompts": "a case with several prompts is scored once for each, and counts that often in the means "
+    "over all prompts; the means of each prompt, where prompts have names, are under 'prompts'",
     "foreground": FOREGROUND_RULE,
     "empty": EMPTY_RULE,
     "no prediction": "a case without a prediction file is scored as an empty prediction",
@@ -54,7 +57,7 @@ RULES = {
     "where known, else of cases",
 }
 COLUMNS = (
-    "id", "prompt", "group", "outcome", *METRICS, "unit",
+    "id", "prompt", "prompt_key", "group", "outcome", *METRICS, "unit",
     "target_foreground", "predicted_foreground", "prediction", "target", "note",
 )  # fmt: skip
 _COUNTS = {
@@ -114,8 +117,8 @@ def score_cases(
     workers: processes; 0 or 1: this one does the work.
     progress: wraps the rows as they come, as `vlsmctl.console.track` does.
 
-    A file that cannot be read, and two files of different size, kind or affine, make a failed row
-    with the reason; the rest goes on.
+    A pair with an `error`, a file that cannot be read, and two files of different size, kind or affine
+    make a failed row with the reason; the rest goes on.
     """
     rows = _score_all(pairs, workers)
     return Scores(tuple(rows if progress is None else progress(rows)), tuple(extra))
@@ -140,6 +143,8 @@ def _score_all(pairs: Sequence[CasePair], workers: int) -> Iterator[Row]:
 
 
 def _score(pair: CasePair) -> Row:
+    if pair.error is not None:
+        return Row(pair, {}, note=shown(pair.error))
     try:
         target = read_mask_file(pair.target)
         prediction = None if pair.prediction is None else read_mask_file(pair.prediction)
@@ -187,7 +192,8 @@ def summarise(scores: Scores) -> dict[str, Any]:
     """Counts, rules, failures, and the mean and interval of each metric, ready for JSON.
 
     metrics: `dice`, `iou`, and `hd95_mm`, `hd95_px` for the units that occur, each with label, unit,
-    n, mean and interval ([None, None] where it is unknown, as for a single case).
+    n, mean and interval ([None, None] where it is unknown, as for a single case). prompts: for each
+    `prompt_key` that occurs, its own `metrics` (none, if all its cases failed).
     """
     done = [row for row in scores.rows if row.scores]
     outcomes = Counter(row.outcome for row in scores.rows)
@@ -203,11 +209,26 @@ def summarise(scores: Scores) -> dict[str, Any]:
         "units": dict(sorted((str(unit), number) for unit, number in units.items())),
         "mixed_units": len(units) > 1,
         "metrics": _summaries(done),
+        "prompts": _by_prompt(scores.rows),
         "rules": RULES,
         "failed": [_named(row) for row in scores.rows if not row.scores],
         "cautions": [_named(row) for row in done if row.note],
         "extra_predictions": [shown(path.as_posix()) for path in scores.extra],
     }
+
+
+def _by_prompt(rows: Sequence[Row]) -> dict[str, dict[str, dict[str, Any]]]:
+    members: dict[str, list[Row]] = {}
+    for row in rows:
+        if row.pair.prompt_key is not None:
+            scored = members.setdefault(row.pair.prompt_key, [])
+            scored += [row] if row.scores else []
+    return {key: _summaries(members[key]) for key in sorted(members, key=_numbers_as_such)}
+
+
+def _numbers_as_such(key: str) -> list[str | int]:
+    """Sorts p2 before p10."""
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", key)]
 
 
 def _summaries(rows: Sequence[Row]) -> dict[str, dict[str, Any]]:
@@ -256,8 +277,8 @@ def write_scores(folder: Path, scores: Scores) -> None:
 def _csv_row(row: Row) -> dict[str, Any]:
     pair = row.pair
     return {
-        "id": pair.id, "prompt": pair.prompt, "group": pair.group, "outcome": row.outcome, **row.scores,
-        "unit": row.unit, "target_foreground": row.target_foreground,
+        "id": pair.id, "prompt": pair.prompt, "prompt_key": pair.prompt_key, "group": pair.group,
+        "outcome": row.outcome, **row.scores, "unit": row.unit, "target_foreground": row.target_foreground,
         "predicted_foreground": row.predicted_foreground,
         "prediction": None if pair.prediction is None else shown(pair.prediction.as_posix()),
         "target": shown(pair.target.as_posix()), "note": row.note,
@@ -270,13 +291,36 @@ def score_table(summary: Mapping[str, Any]) -> Table:
 
     table = Table("score", "mean", "95 % interval", "cases")
     for metric in summary["metrics"].values():
-        digits = 1 if metric["unit"] else 3
-        low, high = metric["interval"]
-        interval = "unknown" if low is None else f"{low:.{digits}f} to {high:.{digits}f}"
-        table.add_row(metric["label"], f"{metric['mean']:.{digits}f}", interval, str(metric["n"]))
+        table.add_row(metric["label"], *_figures(metric), str(metric["n"]))
     table.add_section()
     for key, label in _COUNTS.items():
         table.add_row(label, "", "", str(summary[key]))
     if summary["mixed_units"]:
         table.caption = "some cases are in mm, some in px: HD95 is given for each apart"
     return table
+
+
+def prompt_table(summary: Mapping[str, Any]) -> Table | None:
+    """Each prompt's own means and intervals, a row a prompt; None with fewer than two prompts, whose
+    means are those of `score_table`."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    prompts: Mapping[str, Mapping[str, Any]] = summary["prompts"]
+    if len(prompts) < 2:
+        return None
+    labels = {name: metric["label"] for name, metric in summary["metrics"].items()}
+    table = Table("prompt", *labels.values(), "cases", caption="mean (95 % interval)")
+    for key, metrics in prompts.items():
+        cells = ["{} ({})".format(*_figures(metrics[name])) if name in metrics else "" for name in labels]
+        # Dice, unlike a length, is there for every case
+        table.add_row(escape(key), *cells, str(metrics["dice"]["n"] if metrics else 0))
+    return table
+
+
+def _figures(metric: Mapping[str, Any]) -> tuple[str, str]:
+    """Mean and interval, as they are shown."""
+    digits = 1 if metric["unit"] else 3
+    low, high = metric["interval"]
+    interval = "unknown" if low is None else f"{low:.{digits}f} to {high:.{digits}f}"
+    return f"{metric['mean']:.{digits}f}", interval

@@ -29,8 +29,10 @@ _MM = {"meter": 1000.0, "micron": 0.001}
 class CasePair:
     """One target and its prediction, if there is one.
 
-    id: what the case is called in tables; prompt: which of several prompts the prediction answers;
-    group: patient or sequence, whose cases are resampled together.
+    id: what the case is called in tables; group: patient or sequence, whose cases are resampled
+    together; prompt: the one that the prediction answers; prompt_key: the name of its kind (p0..pN, or
+    the prompt in the file name), where each kind is to get a mean of its own; error: why there can be
+    no prediction: the case has failed, and its files are not read.
     """
 
     id: str
@@ -38,6 +40,8 @@ class CasePair:
     target: Path
     group: str | None = None
     prompt: str | None = None
+    prompt_key: str | None = None
+    error: str | None = None
 
 
 def match_folders(pred: Path, gt: Path) -> tuple[list[CasePair], list[Path]]:
@@ -88,7 +92,7 @@ def _pairs(
     for case, target in sorted(targets.items()):
         predictions = found.get(case, {})
         for prompt in [None] if None in predictions else slugs if predictions else unanswered:
-            yield CasePair(shown(case), predictions.get(prompt), target, None, prompt)
+            yield CasePair(shown(case), predictions.get(prompt), target, prompt=prompt, prompt_key=prompt)
 
 
 def _rival(taken: Mapping[str | None, Path], prompt: str | None) -> Path | None:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import queue
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -19,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vlsmctl import runs
+from vlsmctl.ahead import ahead
 from vlsmctl.checkpoint import load_adapted
 from vlsmctl.datasets.manifest import Manifest, Record
 from vlsmctl.datasets.prompts import choose_prompt
@@ -55,6 +54,16 @@ class Predictor:
 
 
 @dataclass(frozen=True)
+class RecordMask:
+    """The mask of one record and the prompt that was asked, or the reason why there is none."""
+
+    record: Record
+    prompt: str | None
+    path: Path | None
+    error: str | None
+
+
+@dataclass(frozen=True)
 class Segmented:
     """A mask at native size (bool [H, W]); probability: mean over the marked pixels, or, where nothing
     is marked, the largest anywhere (0..1)."""
@@ -86,8 +95,9 @@ def predictor_from_run(
 ) -> Predictor:
     """The best adapter of a run, on `weights`, or by default on those that the run was trained with."""
     trained_with = runs.read_run(run)["preset"].get("weights")
-    folder = weights or (Path(trained_with) if trained_with else None)
-    return predictor_from_adapter(run / runs.ADAPTER, device=device, weights=folder, force=force)
+    if weights is None and trained_with is not None and Path(trained_with).is_dir():
+        weights = Path(trained_with)
+    return predictor_from_adapter(run / runs.ADAPTER, device=device, weights=weights, force=force)
 
 
 def predictor_from_model(name: str, *, device: torch.device, weights: Path | None = None) -> Predictor:
@@ -191,20 +201,33 @@ def predict_records(
     folder: Path,
     *,
     batch_size: int,
-) -> list[tuple[Record, str, Path]]:
+) -> list[RecordMask]:
     """Masks for records of a prepared data set, as PNG files below `folder`, each with the prompt that
     was chosen for it (of epoch 0, so that scoring twice gives the same scores)."""
-    done: list[tuple[Record, str, Path]] = []
-    for chunk in _chunks(records, batch_size):
-        words, which = distinct([choose_prompt(record, choice, seed, 0) for record in chunk])
+    pictures = ahead(_readable(manifest, records), depth=2 * batch_size)
+    done: list[RecordMask] = []
+    for chunk in _chunks(pictures, batch_size):
+        done += [RecordMask(record, None, None, what) for record, what in chunk if isinstance(what, str)]
+        whole = [(record, what) for record, what in chunk if not isinstance(what, str)]
+        if not whole:
+            continue
+        words, which = distinct([choose_prompt(record, choice, seed, 0) for record, _ in whole])
         condition = encode(predictor, words)[which.to(predictor.device)]
-        pictures = [read_picture(manifest.folder / record.image) for record in chunk]
-        (found,) = segment(predictor, pictures, [condition], predictor.threshold)
-        for record, result, place in zip(chunk, found, which.tolist(), strict=True):
+        (found,) = segment(predictor, [what for _, what in whole], [condition], predictor.threshold)
+        for (record, _), result, place in zip(whole, found, which.tolist(), strict=True):
             path = folder / f"{record.id}.png"
             write_mask_picture(result.mask, path)
-            done.append((record, words[place], path))
+            done.append(RecordMask(record, words[place], path, None))
     return done
+
+
+def _readable(manifest: Manifest, records: Iterable[Record]) -> Iterator[tuple[Record, Picture | str]]:
+    """Each record with its picture, or with the reason why there is none."""
+    for record in records:
+        try:
+            yield record, read_picture(manifest.folder / record.image)
+        except UnreadableFile as error:
+            yield record, str(error)
 
 
 @dataclass
@@ -236,13 +259,15 @@ def _run(
     waiting: list[_Frame] = []
 
     def flush() -> Iterator[_Case]:
-        frames = [frame for frame in waiting if frame.picture is not None]
-        if frames:
-            pictures = [frame.picture for frame in frames if frame.picture is not None]
-            rows = [row.expand(len(pictures), -1) for row in condition]
-            for p, results in enumerate(segment(predictor, pictures, rows, threshold)):
-                for frame, result in zip(frames, results, strict=True):
-                    frame.case.results[p].append(result)
+        frames = [frame for frame in waiting if frame.picture is not None and frame.case.error is None]
+        try:
+            _segment_frames(predictor, frames, condition, threshold)
+        except Exception:  # out of memory, say: then one by one, so that it costs one case at most
+            for frame in frames:
+                try:
+                    _segment_frames(predictor, [frame], condition, threshold)
+                except Exception as error:
+                    frame.case.error = f"could not be segmented ({type(error).__name__})"
         ended = [frame.case for frame in waiting if frame.picture is None]
         waiting.clear()
         yield from ended
@@ -252,6 +277,20 @@ def _run(
         if sum(one.picture is not None for one in waiting) >= batch_size:
             yield from flush()
     yield from flush()
+
+
+def _segment_frames(
+    predictor: Predictor, frames: Sequence[_Frame], condition: Tensor, threshold: float
+) -> None:
+    """Adds the results of the frames to their cases."""
+    if not frames:
+        return
+    pictures = [frame.picture for frame in frames if frame.picture is not None]
+    rows = [row.expand(len(pictures), -1) for row in condition]
+    results = segment(predictor, pictures, rows, threshold)
+    for number, frame in enumerate(frames):
+        for own, found in zip(frame.case.results, results, strict=True):
+            own.append(found[number])
 
 
 def _frames(cases: Iterable[_Case], stop: StopFlag) -> Iterator[_Frame]:
@@ -268,47 +307,6 @@ def _frames(cases: Iterable[_Case], stop: StopFlag) -> Iterator[_Frame]:
         except Exception as error:  # whatever a decoder does to one file must not cost the batch
             case.error = f"could not be read ({type(error).__name__})"
         yield _Frame(case, None)
-
-
-def ahead(items: Iterator[T], depth: int) -> Iterator[T]:
-    """The same items, produced by a thread that runs at most `depth` items ahead of who takes them."""
-    ready: queue.Queue[tuple[str, Any]] = queue.Queue(maxsize=depth)
-    given_up = threading.Event()
-
-    def produce() -> None:
-        try:
-            for item in items:
-                while not given_up.is_set():
-                    try:
-                        ready.put(("item", item), timeout=0.2)
-                        break
-                    except queue.Full:
-                        continue
-                if given_up.is_set():
-                    return
-            last: tuple[str, Any] = ("end", None)
-        except BaseException as error:  # handed to the taker, who raises it
-            last = ("error", error)
-        while not given_up.is_set():
-            try:
-                ready.put(last, timeout=0.2)
-                return
-            except queue.Full:
-                continue
-
-    thread = threading.Thread(target=produce, daemon=True)
-    thread.start()
-    try:
-        while True:
-            kind, value = ready.get()
-            if kind == "end":
-                return
-            if kind == "error":
-                raise value
-            yield value
-    finally:
-        given_up.set()
-        thread.join()
 
 
 def _finish(case: _Case, prompts: Sequence[str], out: Path) -> list[Entry]:
@@ -355,6 +353,8 @@ def _written(case: _Case, prompt: str, target: Path, results: list[Segmented], o
         case.scan.write_mask([result.mask for result in results], out / target)
     except OSError as error:
         return replace(entry, reason=f"the mask cannot be written: {error.strerror or error}")
+    except Exception as error:  # the writers' own; it must not cost the batch either
+        return replace(entry, reason=f"the mask cannot be written ({type(error).__name__})")
     marked = sum(int(result.mask.sum()) for result in results)
     geometry = case.scan.geometry
     return replace(
@@ -364,7 +364,7 @@ def _written(case: _Case, prompt: str, target: Path, results: list[Segmented], o
         reason=None if marked else "nothing found",
         frames=len(results),
         foreground=marked,
-        volume_ml=round(marked * geometry.voxel_ml, 4) if geometry else None,
+        volume_ml=round(marked * geometry.voxel_ml, 4) if geometry and geometry.voxel_ml else None,
         confidence=round(_confidence(results, marked), 4),
     )
 
@@ -377,6 +377,8 @@ def _confidence(results: Sequence[Segmented], marked: int) -> float:
 
 def _thresholded(logits: Tensor, threshold: float) -> Segmented:
     """logits: float [H, W]."""
+    if not bool(logits.isfinite().all()):
+        raise FloatingPointError("the model's output is not finite")
     probability = logits.sigmoid()
     mask = probability > threshold
     value = probability[mask].mean() if bool(mask.any()) else probability.max()

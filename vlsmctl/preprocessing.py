@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+INTERPOLATION = "bilinear, antialiased"
 
 
 def normalise(image: Tensor) -> Tensor:

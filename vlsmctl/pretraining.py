@@ -190,7 +190,8 @@ def pretrain(
     model.to(device)
     average = copy.deepcopy(model).eval()
     table = model.network.clip.text_model.embeddings.token_embedding.weight
-    hints = Hints(128, 64).to(device)
+    places = model.places
+    hints = Hints(places.vision.width, places.condition_width).to(device)
     others = [value for value in (*model.parameters(), *hints.parameters()) if value is not table]
     groups = [{"params": others, "weight_decay": 0.01}, {"params": [table], "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.98))

@@ -65,6 +65,11 @@ def restore_progress(
     run: Path, base: Base, parameters: dict[str, torch.nn.Parameter], optimizer: AdamW,
     schedule: ReduceLROnPlateau, accelerator: Accelerator,
 ) -> Progress:  # fmt: skip
+    """Puts the state of the last whole epoch into place; where it stands. Lines of metrics.jsonl that
+    lie beyond it are dropped: that epoch is trained again."""
+    if not (run / runs.STATE).is_file():
+        _cut_metrics(run, 0)
+        return Progress()
     facts, tensors = read_state(run / runs.STATE)
     kept = {key.removeprefix("parameter/"): value for key, value in tensors.items() if key[0] == "p"}
     put_trained(base, kept, run / runs.STATE)

@@ -69,10 +69,10 @@ def read_run(folder: Path) -> dict[str, Any]:
     return document
 
 
-def last_run_of(runs: Path, name: str) -> Path | None:
-    """The newest run folder of a preset, or None."""
+def runs_of(runs: Path, name: str) -> list[Path]:
+    """The run folders below `runs`/`name`, the newest first."""
     found = [path.parent for path in (runs / name).glob(f"*/{RUN}")]
-    return max(found, key=_age) if found else None
+    return sorted(found, key=_age, reverse=True)
 
 
 def _age(run: Path) -> tuple[str, int, str]:

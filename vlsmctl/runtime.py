@@ -60,7 +60,7 @@ def mixed_precision(wanted: str) -> str:
     if wanted == "auto":
         if not cuda:
             return "no"
-        return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
     return "no" if wanted == "fp32" else wanted
 
 
@@ -157,6 +157,6 @@ def _device_words() -> str:
     if device.type != "cuda":
         return {"cpu": "cpu (no GPU found)", "mps": "mps (Apple GPU)"}[device.type]
     free, total = torch.cuda.mem_get_info()
-    bf16 = "with" if torch.cuda.is_bf16_supported() else "without"
+    bf16 = "with" if torch.cuda.is_bf16_supported(including_emulation=False) else "without"
     names = ", ".join(torch.cuda.get_device_name(k) for k in range(torch.cuda.device_count()))
     return f"cuda: {names} ({free / 2**30:.0f} of {total / 2**30:.0f} GiB free, {bf16} bf16)"

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from vlsmctl.datasets.manifest import Manifest, Record
-from vlsmctl.datasets.prompts import prompt_keys
+from vlsmctl.datasets.prompts import askable, prompt_keys
+from vlsmctl.errors import UsageError
 from vlsmctl.evaluation import CasePair
 from vlsmctl.prediction import Predictor, predict_records
 
@@ -26,12 +27,15 @@ def predict_split(
 ) -> list[CasePair]:
     """Predicts the records of a split into `folder`; the pairs to score.
 
-    choice: random, one of p0..pN, or all: every key in turn, each into a folder of its own.
+    choice: random, one of p0..pN, or all: every key in turn, each into a folder of its own. Pictures
+    without a prompt of that key are left out of it. Raises UsageError when none has one.
     """
-    records = manifest.split(split)
-    keys = prompt_keys(manifest) if choice == "all" else [choice]
     pairs: list[CasePair] = []
-    for key in keys:
+    for key in prompt_keys(manifest) if choice == "all" else [choice]:
+        records = [record for record in manifest.split(split) if askable(record, key)]
+        if not records and choice != "all":
+            there = ", ".join(prompt_keys(manifest))
+            raise UsageError(f"no picture of {split} has a prompt {key!r}; there is: random, all, {there}")
         below = folder / key if choice == "all" else folder
         done = predict_records(
             predictor, manifest, tick(records, f"{split}, prompts {key}"), key, seed, below,
@@ -39,12 +43,14 @@ def predict_split(
         )  # fmt: skip
         pairs += [
             CasePair(
-                id=record.id,
-                prediction=path,
-                target=manifest.folder / record.mask,
-                group=record.group,
-                prompt=key if choice == "all" else prompt,
+                id=one.record.id,
+                prediction=one.path,
+                target=manifest.folder / one.record.mask,
+                group=one.record.group,
+                prompt=one.prompt,
+                prompt_key=key if choice == "all" else None,
+                error=one.error,
             )
-            for record, prompt, path in done
+            for one in done
         ]
     return pairs

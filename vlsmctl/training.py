@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import platform
 import time
 from collections.abc import Callable, Iterator
@@ -27,6 +28,7 @@ from vlsmctl.checkpoint import AdapterFacts, save_adapter
 from vlsmctl.config import Preset, TrainConfig
 from vlsmctl.datasets.manifest import Manifest
 from vlsmctl.datasets.prompts import choose_prompt, prompt_keys
+from vlsmctl.errors import UsageError
 from vlsmctl.files import write_json
 from vlsmctl.losses import LOSSES
 from vlsmctl.models.build import MODELS, Base
@@ -35,7 +37,8 @@ from vlsmctl.preprocessing import Preprocessing, normalise
 from vlsmctl.resume import EpochLine, Progress, append_metrics, restore_progress, save_progress
 from vlsmctl.runtime import StopFlag, is_main_process, make_accelerator, make_repeatable
 
-DECODE_WORKERS = 4
+DECODE_WORKERS = min(16, os.cpu_count() or 1)
+STOP_INTERVAL = 10  # batches
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,14 @@ def fit(
     preset = resolved(preset)
     accelerator = make_accelerator(config.precision, unused_parameters=preset.method == "full")
     on_cpu = accelerator.device.type == "cpu"
-    make_repeatable(config.seed, on_cpu if config.deterministic is None else config.deterministic)
+    deterministic = on_cpu if config.deterministic is None else config.deterministic
+    if deterministic and preset.method == "full" and not on_cpu:
+        raise UsageError(
+            "train.deterministic=true cannot be had with method='full' on a GPU: the gradient of the "
+            "interpolated positions has no deterministic kernel there",
+            hint="--set train.deterministic=false",
+        )
+    make_repeatable(config.seed, deterministic)
 
     model = base.model
     attach(model, preset.method, preset.adapter.bottleneck)
@@ -100,6 +110,9 @@ def fit(
         load_samples(manifest, split, preprocessing, workers=DECODE_WORKERS, device=accelerator.device)
         for split in ("train", "val")
     )
+    for samples, choice in ((train, preset.prompts.train), (val, _scored_with(preset))):
+        for record in samples.records:
+            choose_prompt(record, choice, config.seed, 0)  # a missing one is said now, not within an epoch
     facts = adapter_facts(preset, base, manifest)
     writer = accelerator.is_main_process
     if writer:
@@ -118,9 +131,12 @@ def fit(
             save_adapter(run / runs.ADAPTER, {}, facts)
         return _finish(run, progress, 0, total, started, accelerator, interrupted=False)
 
-    optimizer = AdamW(parameters.values(), lr=_lr(preset), weight_decay=config.weight_decay)
+    optimizer = AdamW(
+        parameters.values(), lr=_lr(preset), weight_decay=config.weight_decay,
+        fused=accelerator.device.type == "cuda",
+    )  # fmt: skip
     schedule = ReduceLROnPlateau(optimizer, "max", config.lr_factor, config.lr_patience)
-    if resume and (run / runs.STATE).is_file():
+    if resume:
         progress = restore_progress(run, base, parameters, optimizer, schedule, accelerator)
     network, optimizer = accelerator.prepare(model, optimizer)
     interrupted = False
@@ -132,9 +148,9 @@ def fit(
             except _Interrupted:
                 interrupted = True
                 break
+            rate = len(train) / (time.perf_counter() - began)
             dice = validate(model, val, preset, accelerator)
-            seconds = time.perf_counter() - began
-            rate, lr = len(train) / seconds, float(optimizer.param_groups[0]["lr"])
+            seconds, lr = time.perf_counter() - began, float(optimizer.param_groups[0]["lr"])
             schedule.step(dice)
             progress = _advanced(progress, epoch, dice, config.min_delta)
             line = EpochLine(epoch, loss, dice, lr, round(seconds, 3), round(rate, 1))
@@ -172,6 +188,8 @@ def adapter_facts(preset: Preset, base: Base, manifest: Manifest) -> AdapterFact
         image_size=preset.image_size or MODELS[preset.model].image_size,
         threshold=preset.threshold,
         class_prompt=_class_prompt(manifest),
+        classes=[str(info["class"])] if info.get("class") else [],
+        prompts=info.get("templates") or {},
         data=preset.data,
         manifest_sha256=manifest.hash,
         licences={"base": MODELS[base.name].licence, "data": str(info.get("licence", "unknown"))},
@@ -193,7 +211,7 @@ def validate(model: torch.nn.Module, samples: Samples, preset: Preset, accelerat
     without target counts 1 when nothing is marked, else 0. Shared out over the processes."""
     model.eval()
     cut = math.log(preset.threshold / (1 - preset.threshold))
-    choice = "p1" if preset.prompts.eval == "all" else preset.prompts.eval
+    choice = _scored_with(preset)
     total, number = 0.0, 0
     mine = range(accelerator.process_index, len(samples), accelerator.num_processes)
     for batch in iterate(samples, mine, preset.train.batch_size, workers=DECODE_WORKERS):
@@ -203,7 +221,7 @@ def validate(model: torch.nn.Module, samples: Samples, preset: Preset, accelerat
         found, mask = (logits.float() > cut).flatten(1), batch.mask.to(accelerator.device).flatten(1) > 0.5
         sizes = found.sum(1) + mask.sum(1)
         dice = torch.where(sizes == 0, 1.0, 2 * (found & mask).sum(1) / sizes.clamp(min=1))
-        total, number = total + float(dice.double().sum()), number + len(dice)
+        total, number = total + float(dice.sum()), number + len(dice)
     return _mean(total, number, accelerator)
 
 
@@ -221,12 +239,18 @@ def _train_epoch(
     )  # fmt: skip
     weighted, seen = torch.zeros((), device=accelerator.device), 0
     for number, batch in enumerate(parts, start=1):
-        if _stop_asked(stop, accelerator):
+        if _stop_asked(stop, accelerator, number):
             raise _Interrupted
         loss = _step(model, optimizer, batch, preset, (config.seed, epoch, number), accelerator)
         weighted, seen = weighted + loss * len(batch.records), seen + len(batch.records)
         watcher.batch_done(epoch, number, batches, loss)
-    return _mean(weighted.item(), seen, accelerator)
+    mean = _mean(weighted.item(), seen, accelerator)
+    if not math.isfinite(mean):
+        raise UsageError(
+            f"the loss of epoch {epoch} is {mean}: training has come apart; the state before it is kept",
+            hint=f"--set train.lr={_lr(preset) / 10:g}, or --set train.precision=fp32",
+        )
+    return mean
 
 
 def _step(
@@ -258,12 +282,20 @@ def _mean(total: float, number: float, accelerator: Accelerator) -> float:
     return total / number
 
 
-def _stop_asked(stop: StopFlag, accelerator: Accelerator) -> bool:
-    """Whether any process was asked to stop (all must leave the loop together)."""
+def _stop_asked(stop: StopFlag, accelerator: Accelerator, batch: int) -> bool:
+    """Whether any process was asked to stop; they must leave the loop together, so several ask one
+    another, but not in every batch, because asking waits for the GPU."""
     if accelerator.num_processes == 1:
         return stop.asked
+    if batch % STOP_INTERVAL != 1:
+        return False
     flag = torch.tensor(float(stop.asked), device=accelerator.device)
     return bool(accelerator.reduce(flag, reduction="sum").item())
+
+
+def _scored_with(preset: Preset) -> str:
+    """The prompt choice of validation: that of evaluation, or p1 where evaluation goes through all."""
+    return "p1" if preset.prompts.eval == "all" else preset.prompts.eval
 
 
 def _lr(preset: Preset) -> float:

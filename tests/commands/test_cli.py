@@ -16,7 +16,7 @@ from vlsmctl.console import configure
 
 COMMANDS = (
     ("quickstart",), ("prepare",), ("train",), ("eval",), ("predict",), ("models",), ("doctor",),
-    ("presets",), ("presets", "show"), ("weights",), ("weights", "list"), ("weights", "fetch"),
+    ("presets",), ("presets", "show"), ("weights",), ("weights", "fetch"),
     ("weights", "build"),
 )  # fmt: skip
 JSON_COMMANDS = (
@@ -24,7 +24,6 @@ JSON_COMMANDS = (
     ("doctor",),
     ("presets",),
     ("presets", "show", "phantom"),
-    ("weights", "list"),
 )
 
 HELP = """

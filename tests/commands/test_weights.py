@@ -6,6 +6,7 @@ import pickle
 import shutil
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -36,11 +37,17 @@ def test_a_folder_laid_out_as_on_the_hub(
     here: Path, no_cache: Path, small_clipseg: Path, monkeypatch: pytest.MonkeyPatch, below: str
 ) -> None:
     shutil.copytree(small_clipseg, here / "weights" / below, dirs_exist_ok=True)
-    assert vlsmctl("weights", "list", "--json").document["clipseg"] is None
+    assert _where(vlsmctl("models", "--json").document) is None
     monkeypatch.setenv("VLSMCTL_WEIGHTS", str(here / "weights"))
-    found = vlsmctl("weights", "list", "--json").document["clipseg"]
+    found = _where(vlsmctl("models", "--json").document)
     assert Path(found) == here / "weights" / below
     assert _zero_shot(here).document["counts"]["failed"] == 0
+
+
+def _where(rows: list[dict[str, Any]]) -> str | None:
+    """Where the weights of clipseg lie, in what `vlsmctl models --json` prints."""
+    found: str | None = next(row["weights"] for row in rows if row["name"] == "clipseg")
+    return found
 
 
 def test_safetensors_and_bin_are_the_same_model(here: Path, no_cache: Path, small_clipseg: Path) -> None:
@@ -60,8 +67,8 @@ def test_the_hub_cache(tmp_path: Path, small_clipseg: Path) -> None:
     (tmp_path / "hf" / "hub" / CACHED / "refs" / "main").write_text(COMMIT)
     env = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
     env |= {"HF_HOME": str(tmp_path / "hf"), "HF_HUB_OFFLINE": "1"}
-    process = start("weights", "list", "--json", cwd=tmp_path, env=env, inherit=False)
-    assert Path(ended(process).document["clipseg"]) == snapshot
+    process = start("models", "--json", cwd=tmp_path, env=env, inherit=False)
+    assert Path(str(_where(ended(process).document))) == snapshot
 
 
 def test_an_incomplete_snapshot_is_not_taken(here: Path, no_cache: Path, small_clipseg: Path) -> None:
@@ -173,7 +180,7 @@ def test_fetch_into_the_cache(here: Path, no_cache: Path, small_clipseg: Path) -
     assert Path(answer.document["folder"]) == no_cache / CACHED / "snapshots" / COMMIT
     fetched = {path.rpartition("/")[2] for _, path, _ in hub.asked if "/resolve/" in path}
     assert fetched == {"config.json", "model.safetensors"}
-    assert vlsmctl("weights", "list", "--json").document["clipseg"] == answer.document["folder"]
+    assert _where(vlsmctl("models", "--json").document) == answer.document["folder"]
     assert _zero_shot(here).document["counts"]["failed"] == 0
 
 

@@ -113,6 +113,72 @@ def test_a_swap_that_the_system_refuses_puts_the_former_set_back(
     assert [path.name for path in (tmp_path / "data").iterdir()] == ["raw"]
 
 
+def test_an_interrupt_within_the_swap_puts_the_former_set_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw = fakes.generic(tmp_path / "raw")
+    folder = prepare("generic", raw, tmp_path / "data").folder
+    before = read_manifest(folder)
+    rename = Path.rename
+
+    def interrupted(self: Path, target: Path) -> Path:
+        if self.name == "set":
+            raise KeyboardInterrupt
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        prepare("generic", raw, tmp_path / "data")
+    assert read_manifest(folder) == before
+    assert [path.name for path in (tmp_path / "data").iterdir()] == ["raw"]
+
+
+@pytest.mark.parametrize("emptied", [False, True])
+def test_a_run_killed_within_the_swap_loses_nothing(tmp_path: Path, emptied: bool) -> None:
+    raw = fakes.generic(tmp_path / "raw")
+    folder = prepare("generic", raw, tmp_path / "data").folder
+    before = read_manifest(folder)
+    (folder / "notes.txt").write_text("mine", encoding="utf-8")
+    folder.rename(tmp_path / "data" / ".raw.0000.former")  # killed before the new one took its place
+    if emptied:
+        folder.mkdir()
+    for path in [*(raw / "images").iterdir()]:
+        fakes.truncate(path)
+    with pytest.raises(NoReadableInput):
+        prepare("generic", raw, tmp_path / "data")
+    assert read_manifest(folder) == before
+    assert (folder / "notes.txt").read_text(encoding="utf-8") == "mine"
+    assert [path.name for path in (tmp_path / "data").iterdir()] == ["raw"]
+
+
+def test_a_run_killed_after_the_swap_loses_no_added_file(tmp_path: Path) -> None:
+    raw = fakes.generic(tmp_path / "raw")
+    folder = prepare("generic", raw, tmp_path / "data").folder
+    for name in ("notes.txt", "both.txt"):
+        (folder / name).write_text("mine", encoding="utf-8")
+    folder.rename(tmp_path / "data" / ".raw.0000.former")
+    prepare("generic", raw, tmp_path / "elsewhere").folder.rename(folder)  # killed before they moved along
+    (folder / "both.txt").write_text("newer", encoding="utf-8")
+    prepare("generic", raw, tmp_path / "data")
+    assert (folder / "notes.txt").read_text(encoding="utf-8") == "mine"
+    assert (folder / "both.txt").read_text(encoding="utf-8") == "newer"
+    assert len(read_manifest(folder).records) == 10
+    assert [path.name for path in (tmp_path / "data").iterdir()] == ["raw"]
+
+
+def test_prompts_come_from_what_a_preset_extends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    presets = tmp_path / "presets"
+    presets.mkdir()
+    (presets / "base.yaml").write_text(
+        "prompts_from: {class: ulcer, templates: {p0: '', p1: 'an {class}'}}", encoding="utf-8"
+    )
+    (presets / "feet.yaml").write_text("extends: base\nprompts_from: {class: foot ulcer}", encoding="utf-8")
+    monkeypatch.setattr("vlsmctl.config.presets_folder", lambda: presets)
+    outcome = prepare("generic", fakes.generic(tmp_path / "feet", count=1), tmp_path / "data")
+    (record,) = read_manifest(outcome.folder).records
+    assert record.prompts == {"p0": "", "p1": "an foot ulcer"}
+
+
 def test_what_a_killed_run_left_goes_after_a_day(tmp_path: Path) -> None:
     raw = fakes.generic(tmp_path / "raw")
     old, young = tmp_path / "data" / ".raw.0000.part", tmp_path / "data" / ".raw.1111.part"

@@ -179,18 +179,29 @@ def test_colour(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("elements", "step"),
+    ("elements", "step", "voxel_ml"),
     [
-        ({"SliceThickness": 4.0, "SpacingBetweenSlices": 5.0}, 4.0),
-        ({"SliceThickness": 0.0, "SpacingBetweenSlices": 5.0}, 5.0),
-        ({}, 1.0),
+        ({"SliceThickness": 4.0, "SpacingBetweenSlices": 5.0}, 4.0, 0.004),
+        ({"SliceThickness": 0.0, "SpacingBetweenSlices": 5.0}, 5.0, 0.005),
+        ({"SliceThickness": 0.0}, 1.0, None),
+        ({}, 1.0, None),  # a thickness to place the mask with, and no volume made up from it
     ],
 )
-def test_single_slice(tmp_path: Path, elements: dict[str, Any], step: float) -> None:
+def test_single_slice(
+    tmp_path: Path, elements: dict[str, Any], step: float, voxel_ml: float | None
+) -> None:
     path = write_dicom(tmp_path / "a.dcm", np.zeros((4, 5), np.uint8), **elements)
     geometry = open_dicom(found(path, "dicom")).geometry
     assert geometry is not None
     assert geometry.spacing == pytest.approx((1.0, 1.0, step))
+    assert geometry.voxel_ml == (None if voxel_ml is None else pytest.approx(voxel_ml))
+
+
+def test_a_series_needs_no_stated_thickness_for_its_volume(tmp_path: Path) -> None:
+    geometry = _opened(_series(tmp_path / "ct", AXIAL)).geometry
+    assert geometry is not None
+    assert not geometry.thickness_assumed
+    assert geometry.voxel_ml == pytest.approx(0.5 * 0.75 * 2.5 / 1000)
 
 
 def test_photograph_without_position_gets_a_picture(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import psutil
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -182,6 +183,44 @@ def test_intensities(tmp_path: Path) -> None:
     scan = open_nifti(found(tmp_path / "s.nii", "nifti"))
     true = np.asarray(nib.load(tmp_path / "s.nii").dataobj)
     assert (np.argmax(scan.read_frame(0)[..., 0].T) == np.argmax(true[..., 0])).all()
+
+
+def test_a_compressed_file_is_opened_once_a_pass_and_closed_at_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = np.random.default_rng(0).integers(0, 900, (6, 7, 5, 8)).astype(np.int16)
+    path = write_nifti(tmp_path / "series.nii.gz", values, np.diag([1.0, 1.0, 3.0, 1.0]))
+    opener, opens = nib.arrayproxy.ImageOpener, []
+
+    def counted(*arguments: Any, **options: Any) -> Any:
+        opens.append(arguments)
+        return opener(*arguments, **options)
+
+    monkeypatch.setattr(nib.arrayproxy, "ImageOpener", counted)
+    scan = open_nifti(found(path, "nifti"))
+    for number in range(scan.frame_count):
+        scan.read_frame(number)
+    assert 1 <= len(opens) <= 2  # once for the range of values, once for the frames
+    assert not is_open(path)
+    scan.read_frame(0)
+    assert is_open(path)
+    del scan
+    assert not is_open(path)
+
+
+def test_a_damaged_file_is_closed(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).integers(0, 900, (16, 16, 5, 8)).astype(np.int16)
+    path = write_nifti(tmp_path / "series.nii.gz", values, np.diag([1.0, 1.0, 3.0, 1.0]))
+    path.write_bytes(path.read_bytes()[:-2000])
+    scan = open_nifti(found(path, "nifti"))
+    with pytest.raises(UnreadableFile) as caught:
+        scan.read_frame(0)
+    del caught
+    assert not is_open(path)
+
+
+def is_open(path: Path) -> bool:
+    return path.resolve() in [Path(each.path).resolve() for each in psutil.Process().open_files()]
 
 
 def test_colour_volumes(tmp_path: Path) -> None:

@@ -51,6 +51,9 @@ def evaluate(
             min=0, help="Processes that score (default: by the number of cases).", show_default=False
         ),
     ] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="The folder of the base model's weights.", show_default=False)
+    ] = None,
     force: Annotated[bool, typer.Option(help="Use the adapter on another base model.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
@@ -72,7 +75,7 @@ def evaluate(
         folder, title = result_folder or Path("eval"), f"{pred} against {gt}"
     else:
         pairs, folder, title = _predicted(
-            run, split, prompts, data, result_folder, device, batch_size, force
+            run, split, prompts, data, result_folder, device, batch_size, weights, force
         )
         extra = []
     if workers is None:
@@ -96,23 +99,25 @@ def evaluate(
 
 def _predicted(
     run: Path | None, split: str, prompts: str | None, data: Path | None, result_folder: Path | None,
-    device: str, batch_size: int, force: bool,
+    device: str, batch_size: int, weights: Path | None, force: bool,
 ) -> tuple[list[CasePair], Path, str]:  # fmt: skip
     """Predicts a split with a run; the pairs to score, where scores go, and a title."""
     from vlsmctl import runs
-    from vlsmctl.datasets.manifest import read_manifest
+    from vlsmctl.datasets.manifest import data_folder, read_manifest
     from vlsmctl.prediction import predictor_from_run
     from vlsmctl.runtime import pick_device
     from vlsmctl.scoring import predict_split
 
     folder = runs.find_run(run)
     document = runs.read_run(folder)
-    manifest = read_manifest(data or Path(document["data"]["folder"]))
+    manifest = read_manifest(
+        data_folder(data, document["preset"]["data"]) if data else Path(document["data"]["folder"])
+    )
     if data is None and manifest.hash != document["data"]["manifest_sha256"]:
         console().print("note: the data set has changed since this run was trained", markup=False)
     choice = prompts or document["preset"]["prompts"]["eval"]
     where = result_folder or folder / "eval" / "-".join([manifest.folder.name, split, choice])
-    predictor = predictor_from_run(folder, device=pick_device(device), force=force)
+    predictor = predictor_from_run(folder, device=pick_device(device), weights=weights, force=force)
     pairs = predict_split(
         predictor, manifest, split, choice, document["seed"], where / "masks", batch_size=batch_size,
         tick=track,

@@ -78,7 +78,7 @@ def _show(done: Quickstart, folder: Path) -> None:
         f"\npicture: {done.preview}\nrun:     {done.run}\n{done.seconds:.0f} seconds\n\n"
         "next, with your own pictures and masks (folders images/ and masks/, equal names):\n"
         '  vlsmctl prepare generic --raw MYDATA --name mydata --class "polyp"\n'
-        "  vlsmctl train --preset phantom --set data=mydata\n"
+        "  vlsmctl train --preset generic\n"
         "  vlsmctl eval\n"
         '  vlsmctl predict SCANS --prompt "polyp"',
         markup=False,

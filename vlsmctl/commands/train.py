@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from vlsmctl.resume import EpochLine, Progress
     from vlsmctl.training import Fitted
 
-REFRESH = 0.5  # seconds between looks at the loss within an epoch, each of which waits for the GPU
+# seconds between looks at the loss within an epoch, each of which waits for the GPU
+REFRESH, PLAIN_REFRESH = 0.5, 30
 
 
 def train(
@@ -35,7 +36,8 @@ def train(
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Same as --set train.seed=N.")] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the newest run of this preset; start one if none.")
+        bool,
+        typer.Option("--resume", help="Go on with the newest run of these settings; start one if none."),
     ] = False,
     runs_folder: Annotated[Path, typer.Option("--out", help="Where run folders go.")] = Path("runs"),
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
@@ -44,7 +46,7 @@ def train(
     from vlsmctl.config import load_preset
 
     loaded = load_preset(preset, overrides or [], seed)
-    fitted = start(loaded, Path(preset).stem, data, runs_folder, resume=resume)
+    fitted = start(loaded, data, runs_folder, resume=resume)
     best = fitted.progress
     document = {
         "run": str(fitted.run),
@@ -68,22 +70,30 @@ def train(
         raise typer.Exit(INTERRUPTED)
 
 
-def start(preset: Preset, name: str, data: Path, runs_folder: Path, *, resume: bool = False) -> Fitted:
-    """Runs training with live progress; the newest run of `name` is gone on with when `resume` is set."""
+def start(preset: Preset, data: Path, runs_folder: Path, *, resume: bool = False) -> Fitted:
+    """Trains with live progress, in a folder named after the data set; with `resume`, goes on with the
+    newest run of these settings."""
     from vlsmctl import runs
-    from vlsmctl.datasets.manifest import read_manifest
+    from vlsmctl.datasets.manifest import data_folder, read_manifest
     from vlsmctl.models.build import build
     from vlsmctl.runtime import decided_by_main, is_main_process, polite_stop
     from vlsmctl.training import finished, fit
 
     if not is_main_process():
         configure(quiet=True, verbose=False)
+    name = Path(preset.data).name
     manifest = read_manifest(data_folder(data, preset.data))
     last = decided_by_main(lambda: _resumable(preset, name, runs_folder, manifest.hash) if resume else None)
     if last is not None and (done := finished(last)) is not None:
         console().print(f"{last} is finished already", markup=False)
         return done
     base = build(preset.model, preset.weights)  # before a run folder is made, for it may not be here
+    if last is not None and (known := runs.read_run(last)["base"]["sha256"]) != base.sha256:
+        raise UsageError(
+            f"{last} was started on another {base.name!r} base model: expected sha256 {known[:12]}, found "
+            f"{base.sha256[:12]}",
+            hint="use the same weights, or leave --resume out",
+        )
     run = last or decided_by_main(lambda: runs.new_run(runs_folder, name, preset.train.seed))
     try:
         with polite_stop() as stop, Live(preset.train.epochs, base.name, preset.method) as watcher:
@@ -97,29 +107,26 @@ def start(preset: Preset, name: str, data: Path, runs_folder: Path, *, resume: b
     return fitted
 
 
-def data_folder(data: Path, name: str) -> Path:
-    """`data` itself when it is a prepared data set, else the data set `name` below it."""
-    return data if (data / "dataset.json").is_file() else data / name
-
-
 def _resumable(preset: Preset, name: str, runs_folder: Path, manifest_hash: str) -> Path | None:
-    """The newest run of `name`, or None. Raises UsageError when it had other settings or other data."""
+    """The newest run of `name` with these settings on this data; None when there is no run at all.
+    Raises UsageError when there are only others."""
     from vlsmctl import runs
     from vlsmctl.training import preset_hash
 
-    last = runs.last_run_of(runs_folder, name)
-    if last is None:
-        console().print(f"nothing to resume below {runs_folder / name}; starting", markup=False)
-        return None
-    document = runs.read_run(last)
-    if document["preset_sha256"] != preset_hash(preset):
+    there = runs.runs_of(runs_folder, name)
+    wanted = preset_hash(preset), manifest_hash
+    for run in there:
+        document = runs.read_run(run)
+        if (document["preset_sha256"], document["data"]["manifest_sha256"]) == wanted:
+            return run
+    if there:
         raise UsageError(
-            f"{last} was started with other settings than these, so it cannot be resumed with them",
-            hint=f"give the same --set and --seed as then (see {last / runs.RUN}), or leave --resume out",
+            f"no run below {runs_folder / name} was started with these settings on this data, so there is "
+            f"nothing to resume (the newest is {there[0].name})",
+            hint=f"give --set and --seed as then (see {there[0] / runs.RUN}), or leave --resume out",
         )
-    if document["data"]["manifest_sha256"] != manifest_hash:
-        raise UsageError(f"{last} was started on other data: the manifest has changed since")
-    return last
+    console().print(f"nothing to resume below {runs_folder / name}; starting", markup=False)
+    return None
 
 
 class Live:
@@ -129,7 +136,7 @@ class Live:
         self.epochs, self.title = epochs, f"{model} {method}"
         self.bars: Bars | None = bars("loss", "dice", "speed") if console().is_terminal else None
         self.task: Any = None
-        self.shown = 0.0
+        self.shown = self.first_batch = time.perf_counter()
 
     def __enter__(self) -> Live:
         if self.bars is not None:
@@ -150,13 +157,24 @@ class Live:
 
     def batch_done(self, epoch: int, batch: int, batches: int, loss: Tensor) -> None:
         now = time.perf_counter()
-        if self.bars is not None and now - self.shown > REFRESH:
-            self.shown = now
+        if batch == 1:
+            self.first_batch = now
+        if now - self.shown < (REFRESH if self.bars is not None else PLAIN_REFRESH):
+            return
+        self.shown = now
+        if self.bars is not None:
             self.bars.update(
                 self.task,
                 description=f"epoch {epoch}/{self.epochs}",
                 completed=epoch - 1 + batch / (batches + 0.3),
                 loss=f"{loss.item():.3f}",
+            )
+        elif batch > 1:
+            left = (batches - batch) * (now - self.first_batch) / (batch - 1)
+            console().print(
+                f"epoch {epoch}/{self.epochs} batch {batch}/{batches} loss {loss.item():.4f}, "
+                f"{left:.0f} s left in this epoch",
+                markup=False,
             )
 
     def epoch_done(self, line: EpochLine, progress: Progress) -> None:
@@ -172,6 +190,7 @@ class Live:
             return
         console().print(
             f"epoch {line.epoch}/{self.epochs} loss {line.loss:.4f} dice {line.dice:.4f}{best} "
-            f"lr {line.lr:.1e} {line.images_per_second:.0f} images/s {line.seconds:.1f} s",
+            f"lr {line.lr:.1e} {line.images_per_second:.0f} images/s, at most "
+            f"{(self.epochs - line.epoch) * line.seconds / 60:.1f} min left",
             markup=False,
         )

@@ -8,20 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from vlsmctl.console import console, out, table
+from vlsmctl.console import console, out
 from vlsmctl.errors import UsageError
-
-
-def list_weights(
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
-) -> None:
-    """Show which base models' weights are on this machine."""
-    from vlsmctl.models.build import MODELS, where
-
-    if as_json:
-        out().print(json.dumps({name: where(name) for name in MODELS}), markup=False)
-        return
-    out().print(table(["model", "weights"], [[name, where(name) or "missing"] for name in MODELS]))
 
 
 def fetch(

@@ -13,9 +13,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import yaml
-
-from vlsmctl.config import find_preset
+from vlsmctl.config import find_preset, read_preset
 from vlsmctl.datasets.fuseg import FUSEG
 from vlsmctl.datasets.generic import GENERIC
 from vlsmctl.datasets.manifest import INFO, MANIFEST, SPLITS, Prompts, Record, write_manifest
@@ -222,11 +220,8 @@ def _first(left_out: Sequence[LeftOut]) -> str:
 
 def _templates(target: str, name: str, class_word: str | None) -> tuple[str, Prompts]:
     """The class word and the templates: of the preset of that name, else of its kind, else our own."""
-    path = find_preset(target) or find_preset(name)
-    given: dict[str, Any] = {}
-    if path is not None:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
-        given = (document.get("prompts_from") if isinstance(document, dict) else None) or {}
+    preset = next((each for each in (target, name) if find_preset(each)), None)
+    given: dict[str, Any] = (read_preset(preset).get("prompts_from") if preset else None) or {}
     word = class_word or given.get("class") or target.replace("-", " ")
     return str(word), dict(given.get("templates") or DEFAULT_TEMPLATES)
 
@@ -358,6 +353,7 @@ def _build_folder(target: Path) -> Iterator[Path]:
             if time.time() - path.stat().st_mtime > _STALE_SECONDS:
                 shutil.rmtree(path, ignore_errors=True)
         work.mkdir()
+        _settle(target, work)
         yield work
     except OSError as error:
         raise UsageError(
@@ -367,21 +363,39 @@ def _build_folder(target: Path) -> Iterator[Path]:
         shutil.rmtree(work, ignore_errors=True)
 
 
+def _settle(target: Path, work: Path) -> None:
+    """Ends the swap that a killed run left half done, if there is one: puts the former folder back
+    where nothing has taken its place, else moves along what is left in it."""
+    for former in target.parent.glob(f".{target.name}.*.former"):
+        if (target / INFO).is_file():
+            _carry_over(former, target, work)
+        else:
+            if target.exists():
+                target.rmdir()  # empty, or else it would have been refused before
+            former.rename(target)
+
+
 def _put_in_place(fresh: Path, target: Path) -> None:
     """Swaps the finished folder in; files that a user added to the former one move along. The former
-    folder is removed only when all that is done."""
+    folder goes only when all that is done."""
     former = target.parent / f".{target.name}.{uuid4().hex[:8]}.former"
     replaces = target.exists()
     if replaces:
         target.rename(former)
     try:
         fresh.rename(target)
-    except OSError:
+    except BaseException:  # an interrupt, too
         if replaces:
             former.rename(target)
         raise
     if replaces:
-        for path in former.iterdir():
-            if path.name not in _OURS:
-                path.rename(target / path.name)
-        shutil.rmtree(former, ignore_errors=True)
+        _carry_over(former, target, fresh.parent)
+
+
+def _carry_over(former: Path, target: Path, work: Path) -> None:
+    """Moves what a user added to the former folder along, then moves that folder into `work`, to be
+    removed with it: so whatever is called former is whole."""
+    for path in former.iterdir():
+        if path.name not in _OURS and not (target / path.name).exists():
+            path.rename(target / path.name)
+    former.rename(work / former.name)

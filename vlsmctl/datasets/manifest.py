@@ -67,6 +67,11 @@ class Manifest:
         return chosen
 
 
+def data_folder(data: Path, name: str) -> Path:
+    """`data` itself when it is a prepared data set, else the data set `name` below it."""
+    return data if (data / INFO).is_file() else data / name
+
+
 def read_manifest(folder: Path) -> Manifest:
     """Reads a prepared data set.
 

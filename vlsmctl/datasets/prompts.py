@@ -68,6 +68,15 @@ def choose_prompt(record: Record, choice: str, seed: int, epoch: int) -> str:
     return prompt if isinstance(prompt, str) else prompt[int.from_bytes(digest[8:16], "big") % len(prompt)]
 
 
+def askable(record: Record, choice: str) -> bool:
+    """Whether `choose_prompt` has a prompt of that choice for the record."""
+    try:
+        choose_prompt(record, choice, 0, 0)
+    except UsageError:
+        return False
+    return True
+
+
 def prompt_keys(manifest: Manifest) -> list[str]:
     """All prompt keys that occur in a data set, p0 included, in the order of their numbers."""
     return sorted({key for record in manifest.records for key in record.prompts}, key=_number)

@@ -92,8 +92,8 @@ def series_geometry(source: Path, places: Sequence[Place]) -> Geometry:
     """The one affine of a whole series; voxel index is (column, row, slice).
 
     places: in slice order. A gantry tilt gives a sheared affine: the step from slice to slice is the
-    step between positions, whatever the normal. A single slice gets the thickness that it states,
-    else 1 mm, along its normal.
+    step between positions, whatever the normal. A single slice gets the thickness that it states along
+    its normal, else 1 mm, marked as assumed.
 
     Raises UnreadableFile, naming everything that is wrong, unless all slices are parallel, of the
     same pixel spacing, at different positions, and one constant step apart.
@@ -110,7 +110,7 @@ def series_geometry(source: Path, places: Sequence[Place]) -> Geometry:
     affine[:3, 1] = first.along_column * first.row_spacing
     affine[:3, 2] = step
     affine[:3, 3] = first.position
-    return Geometry(_LPS_TO_RAS @ affine)
+    return Geometry(_LPS_TO_RAS @ affine, len(places) == 1 and first.thickness is None)
 
 
 def is_sheared(affine: NDArray[np.float64]) -> bool:

@@ -97,8 +97,8 @@ def open_nifti(found: Found) -> Scan:
 
     Intensities are brought to 0..255 by the 0.5th and 99.5th percentile of the whole file. Slices are
     read when asked for, in slabs of at most 256 MiB of which one is kept (a compressed file cannot be
-    entered in the middle, so slab by slab is much faster than slice by slice). The mask is a uint8
-    NIfTI (0, 1) with the shape, affine, form codes, zooms and units of the source; free text and
+    entered in the middle, so slab by slab is much faster than slice by slice). The file stays open from
+    the first slab to the last, which closes it, as does the end of the scan. The mask is a uint8 NIfTI (0, 1) with the shape, affine, form codes, zooms and units of the source; free text and
     extensions of the header are left out, as they may hold patient data.
 
     Raises UnreadableFile: damaged or cut off, not NIfTI, an affine that is not finite or not
@@ -160,7 +160,9 @@ def _plane_reader(
     slices = space[axis]
     voxel_bytes = max(8, data.dtype.itemsize)  # scaling makes float64
     thickness = max(1, SLAB_BYTES // (voxel_bytes * int(np.prod(space)) // slices))
+    last = (volumes - 1, (slices - 1) // thickness)
     kept: dict[tuple[int, int], NDArray[Any]] = {}
+    opened: list[Any] = []  # going on in an open file spares inflating it from its start for each slab
 
     def read_plane(number: int) -> NDArray[Any]:
         volume, index = divmod(number, slices)
@@ -168,13 +170,26 @@ def _plane_reader(
         slab = kept.get(key)
         if slab is None:
             start = key[1] * thickness
-            slab = _read_slab(path, data, axis, slice(start, start + thickness), volume)
+            if not opened:
+                opened.append(_kept_open(path))
+            goes_on = False
+            try:
+                slab = _read_slab(path, opened[0], axis, slice(start, start + thickness), volume)
+                goes_on = key != last
+            finally:
+                if not goes_on:
+                    opened.clear()  # nibabel closes the file with the last reference to its data
             kept.clear()
             kept[key] = slab
         plane: NDArray[Any] = slab[index % thickness]
         return plane
 
     return read_plane
+
+
+def _kept_open(path: Path) -> Any:
+    with _refusing(path):
+        return nib.load(path, keep_file_open=True).dataobj
 
 
 def _read_slab(path: Path, data: Any, axis: int, part: slice, volume: int) -> NDArray[Any]:

@@ -18,9 +18,12 @@ class Geometry:
 
     affine: float64 [4, 4], voxel index of the mask file -> millimetres, RAS+ (x to the patient's
         right, y to the front, z to the head). May be oblique or sheared (gantry tilt).
+    thickness_assumed: whether the third column of the affine has a length that the file does not state
+        (a single slice without thickness): good for placing the mask, not for measuring.
     """
 
     affine: NDArray[np.float64]
+    thickness_assumed: bool = False
 
     @property
     def spacing(self) -> tuple[float, float, float]:
@@ -29,8 +32,10 @@ class Geometry:
         return float(first), float(second), float(third)
 
     @property
-    def voxel_ml(self) -> float:
-        """Volume of one voxel, ml; true for sheared grids too."""
+    def voxel_ml(self) -> float | None:
+        """Volume of one voxel, ml, true for sheared grids too; None where the thickness is assumed."""
+        if self.thickness_assumed:
+            return None
         return abs(float(np.linalg.det(self.affine[:3, :3]))) / 1000
 
 

@@ -42,7 +42,6 @@ class ClipSeg(nn.Module):
         self.activations = nn.ModuleList(Activation() for _ in self.extract_layers)
         self.condition = Condition()
         self.adapter = nn.ModuleDict()
-        self.patch_size = int(network.config.vision_config.patch_size)
 
     @property
     def places(self) -> Places:

@@ -1,7 +1,7 @@
 """The embedded tiny model: a small CLIPSeg that we pretrained on procedural pictures.
 
 Same classes as the full model, a small configuration, CLIP's vocabulary. Its weights lie in
-`models/weights/tiny/` inside the package; `vlsmctl weights build tiny` makes them again from nothing.
+`models/tiny_weights/` inside the package; `vlsmctl weights build tiny` makes them again from nothing.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from transformers import CLIPSegConfig
 
 IMAGE_SIZE = 160
 PATCH_SIZE = 16
-FOLDER = Path(__file__).parent / "weights" / "tiny"
+FOLDER = Path(__file__).parent / "tiny_weights"
 
 
 def tiny_config() -> CLIPSegConfig:
