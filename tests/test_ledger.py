@@ -1,19 +1,22 @@
 from __future__ import annotations
 
+import io
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
-from vlsmctl.ledger import Entry, read_ledger
+from vlsmctl.ledger import Entry, append, read_ledger
 
 ENTRY = Entry("a.png", "a.png", "polyp", "done", None, 1, 12, None, 0.75, 0.1, "f00")
 
 
 def line(entry: Entry) -> bytes:
     """A line as prediction writes it."""
-    return (json.dumps(asdict(entry), ensure_ascii=False) + "\n").encode()
+    stream = io.StringIO(newline="\n")
+    append(stream, entry)
+    return stream.getvalue().encode("ascii")
 
 
 def test_no_ledger_yet(tmp_path: Path) -> None:
@@ -34,11 +37,22 @@ def test_round_trip_and_the_last_line_counts(tmp_path: Path) -> None:
 def test_a_file_cut_off_anywhere_keeps_its_whole_lines(tmp_path: Path) -> None:
     path = tmp_path / "predictions.jsonl"
     last = line(replace(ENTRY, input="Röntgen 🩻.png", output="Röntgen 🩻.png"))
-    for length in range(len(last) - 1):  # half a character, too
+    for length in range(len(last) - 1):  # within the escape of a letter, too
         path.write_bytes(line(ENTRY) + last[:length])
         assert read_ledger(path) == {("a.png", "polyp"): ENTRY}
     path.write_bytes(line(ENTRY) + last)
     assert len(read_ledger(path)) == 2
+
+
+def test_a_ledger_written_as_plain_utf8_is_read_too(tmp_path: Path) -> None:
+    """As an editor or another tool may leave it, cut within a letter or not."""
+    path, entry = tmp_path / "predictions.jsonl", replace(ENTRY, input="Röntgen\u2028🩻.png", output=None)
+    plain = (json.dumps(asdict(entry), ensure_ascii=False) + "\n").encode()
+    path.write_bytes(plain)
+    assert list(read_ledger(path).values()) == [entry]
+    for length in range(len(plain) - 1):
+        path.write_bytes(line(ENTRY) + plain[:length])
+        assert list(read_ledger(path).values()) == [ENTRY]
 
 
 def test_an_entry_whose_mask_was_replaced_by_another_is_gone(tmp_path: Path) -> None:

@@ -75,7 +75,11 @@ def test_one_optimizer_step_leaves_the_base_alone(case: str) -> None:
         moved = parameters[goldens.our_key(key)]
         # Adam's first step is lr * sign(gradient) wherever the gradient is not near its epsilon (1e-8),
         # so entries with gradients of rounding size may differ by up to 2 lr: compare where it is clear.
+        # There, at a hundred epsilons, an error of 1e-9 in the gradient moves the step by 1e-8, less than
+        # the rounding of a weight (6e-8 below 1); leaving out the weight decay moves it by 1e-6 |weight|.
         clear = tensors[f"grad.{key}"].abs() > 1e-6
-        assert (moved - value).abs()[clear].max() <= 1e-6 if clear.any() else True
+        if key not in facts["zero_gradient_tensors"]:
+            assert clear.any(), key
+            assert (moved - value).abs()[clear].max() <= 2e-7, key
     for key, value in model.network.state_dict().items():
         assert torch.equal(value, base[key]), key

@@ -138,13 +138,13 @@ def test_a_ledger_that_was_cut_off_goes_on(home: Path, here: Path) -> None:
 
 
 def test_a_ledger_that_was_cut_within_a_letter_goes_on(home: Path, here: Path) -> None:
-    _scans(here / "scans", "x.png")
+    _scans(here / "scans", "x.png", "y.png")
     _predict(home, "scans", prompt="ärztlich")
     ledger = here / "predictions" / "predictions.jsonl"
     content = ledger.read_bytes()
-    if "ä".encode() in content:
-        ledger.write_bytes(content[: content.rindex("ä".encode()) + 1])
-    assert _counts(_predict(home, "scans", prompt="polyp")) == _made(1)
+    ledger.write_bytes(content[: content.rindex(b"\\u00e4") + 3])
+    assert _counts(_predict(home, "scans", prompt="ärztlich")) == _made(1, before=1)
+    assert _counts(_predict(home, "scans", prompt="ärztlich")) == _made(before=2)
 
 
 def test_thresholds(home: Path, here: Path) -> None:
@@ -281,6 +281,18 @@ def test_a_dicom_series_becomes_a_nifti(home: Path, here: Path) -> None:
     everything = answer.out + answer.err + str(mask.header)
     everything += (here / "predictions" / "predictions.jsonl").read_text()
     assert not any(secret in everything for secret in SECRETS)
+
+
+@pytest.mark.parametrize("thickness", [None, 4.0])
+def test_no_volume_is_made_up_for_a_slice_without_thickness(
+    home: Path, here: Path, thickness: float | None
+) -> None:
+    pixels = np.random.default_rng(2).integers(0, 900, (20, 24)).astype(np.int16)
+    write_dicom(here / "scans" / "slice.dcm", pixels, SliceThickness=thickness)
+    (entry,) = _predict(home, "scans", "--threshold", 0.001).document["entries"]
+    assert entry["foreground"] > 0
+    expected = None if thickness is None else pytest.approx(entry["foreground"] * 0.004, abs=1e-3)
+    assert entry["volume_ml"] == expected
 
 
 def test_a_run_an_adapter_a_model(home: Path, here: Path) -> None:

@@ -5,6 +5,7 @@ import itertools
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -190,13 +191,14 @@ def test_a_compressed_file_is_opened_once_a_pass_and_closed_at_its_end(
 ) -> None:
     values = np.random.default_rng(0).integers(0, 900, (6, 7, 5, 8)).astype(np.int16)
     path = write_nifti(tmp_path / "series.nii.gz", values, np.diag([1.0, 1.0, 3.0, 1.0]))
-    opener, opens = nib.arrayproxy.ImageOpener, []
+    opener, opens = nib.openers.ImageOpener, list[Path]()
 
-    def counted(*arguments: Any, **options: Any) -> Any:
-        opens.append(arguments)
-        return opener(*arguments, **options)
+    class Counted(opener):  # type: ignore[misc]
+        def __init__(self, source: Path, *options: Any, **more: Any) -> None:
+            opens.append(source)
+            super().__init__(source, *options, **more)
 
-    monkeypatch.setattr(nib.arrayproxy, "ImageOpener", counted)
+    monkeypatch.setattr(nib.openers, "ImageOpener", Counted)
     scan = open_nifti(found(path, "nifti"))
     for number in range(scan.frame_count):
         scan.read_frame(number)

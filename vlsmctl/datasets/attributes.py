@@ -6,9 +6,6 @@ corrected one, with thirds of the width for columns and thirds of the height for
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
-
 PLACES = (
     ("top left", "top", "top right"),
     ("left", "center", "right"),
@@ -38,9 +35,3 @@ def place_word(row: float, column: float, height: int, width: int) -> str:
 def count_word(count: int) -> str:
     """`count` as a word, up to ten; digits above."""
     return COUNT_WORDS[count] if count < len(COUNT_WORDS) else str(count)
-
-
-def place_of(mask: NDArray[np.bool_]) -> str:
-    """The place word of a mask's centroid. `mask`: bool [H, W], not empty."""
-    rows, columns = np.nonzero(mask)
-    return place_word(float(rows.mean()), float(columns.mean()), *mask.shape)

@@ -366,7 +366,7 @@ def _build_folder(target: Path) -> Iterator[Path]:
 def _settle(target: Path, work: Path) -> None:
     """Ends the swap that a killed run left half done, if there is one: puts the former folder back
     where nothing has taken its place, else moves along what is left in it."""
-    for former in target.parent.glob(f".{target.name}.*.former"):
+    for former in sorted(target.parent.glob(f".{target.name}.*.former")):
         if (target / INFO).is_file():
             _carry_over(former, target, work)
         else:

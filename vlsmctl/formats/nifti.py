@@ -98,8 +98,9 @@ def open_nifti(found: Found) -> Scan:
     Intensities are brought to 0..255 by the 0.5th and 99.5th percentile of the whole file. Slices are
     read when asked for, in slabs of at most 256 MiB of which one is kept (a compressed file cannot be
     entered in the middle, so slab by slab is much faster than slice by slice). The file stays open from
-    the first slab to the last, which closes it, as does the end of the scan. The mask is a uint8 NIfTI (0, 1) with the shape, affine, form codes, zooms and units of the source; free text and
-    extensions of the header are left out, as they may hold patient data.
+    the first slab to the last, which closes it, as does the end of the scan. The mask is a uint8 NIfTI
+    (0, 1) with the shape, affine, form codes, zooms and units of the source; free text and extensions of
+    the header are left out, as they may hold patient data.
 
     Raises UnreadableFile: damaged or cut off, not NIfTI, an affine that is not finite or not
     invertible, more than four dimensions, complex numbers.

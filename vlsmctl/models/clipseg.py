@@ -7,6 +7,9 @@ places where a method may attach are those of `vlsmctl.adapters.places`.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor, nn
 from transformers import CLIPSegConfig, CLIPSegForImageSegmentation
@@ -75,13 +78,13 @@ class ClipSeg(nn.Module):
     def encode_prompts(self, tokens: Tensor) -> Tensor:
         """Conditional embeddings, [P, condition width]. tokens: int64 [P, T], one row a distinct prompt."""
         clip = self.network.clip
-        output = clip.text_model(input_ids=tokens, output_hidden_states=True)
+        layers = clip.text_model.encoder.layers
+        wanted = [layers[number] for number in self.extract_layers if number < len(layers)]
+        with _outputs_of(wanted) as hidden:
+            output = clip.text_model(input_ids=tokens)
         rows, eos = torch.arange(len(tokens), device=tokens.device), tokens.argmax(dim=-1)
-        states = [
-            output.hidden_states[layer + 1][rows, eos] for layer in self.extract_layers[: self._eos_depth]
-        ]
         projected = clip.text_projection(output.pooler_output)
-        condition: Tensor = self.condition(projected, states)
+        condition: Tensor = self.condition(projected, [state[rows, eos] for state in hidden])
         return condition
 
     def decode(self, activations: list[Tensor], condition: Tensor) -> Tensor:
@@ -97,11 +100,20 @@ class ClipSeg(nn.Module):
         """
         return self.decode(self.encode_images(image), self.encode_prompts(tokens)[which])
 
-    @property
-    def _eos_depth(self) -> int:
-        """How many extracted layers have a text layer of the same number."""
-        layers = len(self.network.clip.text_model.encoder.layers)
-        return sum(layer < layers for layer in self.extract_layers)
+
+@contextmanager
+def _outputs_of(layers: Sequence[nn.Module]) -> Iterator[list[Tensor]]:
+    """Collects what the layers return within it, in the order they run."""
+    kept: list[Tensor] = []
+    handles = [
+        layer.register_forward_hook(lambda _module, _arguments, output: kept.append(output))
+        for layer in layers
+    ]
+    try:
+        yield kept
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def _encoder_places(encoder: nn.Module, width: int) -> EncoderPlaces:
