@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from vlsmctl.files import atomic_path, write_json, write_text
 
@@ -86,3 +88,10 @@ def test_json_that_cannot_be_written_leaves_the_old_file(tmp_path: Path) -> None
         write_json(tmp_path / "a.json", {"x": object()})
     assert json.loads((tmp_path / "a.json").read_bytes()) == 1
     assert names(tmp_path) == ["a.json"]
+
+
+def test_the_mode_is_that_of_any_new_file(tmp_path: Path) -> None:
+    (tmp_path / "plain").touch()
+    with atomic_path(tmp_path / "kept.safetensors") as path:
+        save_file({"x": torch.zeros(2)}, path)
+    assert (tmp_path / "kept.safetensors").stat().st_mode == (tmp_path / "plain").stat().st_mode

@@ -19,7 +19,11 @@ def atomic_path(final: Path) -> Iterator[Path]:
     final.parent.mkdir(parents=True, exist_ok=True)
     temporary = final.with_name(f".{uuid4().hex[:8]}.part.{final.name[-40:]}")
     try:
+        temporary.touch(exist_ok=False)
+        mode = temporary.stat().st_mode
+        temporary.unlink()
         yield temporary
+        temporary.chmod(mode)  # some writers make files that only their owner may read
         with temporary.open("r+b") as stream:
             os.fsync(stream.fileno())
         temporary.replace(final)

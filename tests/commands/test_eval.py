@@ -62,9 +62,9 @@ def test_one_prompt_and_all_prompts(at_home: Path, tmp_path: Path) -> None:
     every = vlsmctl("eval", "--prompts", "all", "--out", tmp_path / "all", "--json").document
     rows = _rows(tmp_path / "all")
     keys = {f"p{number}" for number in range(6)}
-    assert {row["prompt"] for row in rows} == keys
+    assert {row["prompt_key"] for row in rows} == keys == set(every["prompts"])
     assert every["n"] == len(rows) == 4 * len(keys)
-    dice = {row["id"]: row["dice"] for row in rows if row["prompt"] == "p1"}
+    dice = {row["id"]: row["dice"] for row in rows if row["prompt_key"] == "p1"}
     assert dice == {row["id"]: row["dice"] for row in _rows(tmp_path / "p1")}
 
 

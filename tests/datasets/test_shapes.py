@@ -56,8 +56,8 @@ def test_scenes_hold_what_their_words_say() -> None:
             for kind, words in VOCABULARY.items():
                 assert getattr(thing, kind) in words
             assert thing.size == size_word(float(thing.mask.mean()))
-            centroid = np.argwhere(thing.mask).mean(axis=0)
-            assert thing.place == place_word(*centroid, SIDE, SIDE)
+            row, column = np.argwhere(thing.mask).mean(axis=0)
+            assert thing.place == place_word(row, column, SIDE, SIDE)
             assert ndimage.label(thing.mask, np.ones((3, 3)))[1] == 1
 
 

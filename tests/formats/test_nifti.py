@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from nibabel.affines import apply_affine
+from nibabel.openers import ImageOpener
 from numpy.typing import NDArray
 
 from tests.formats.generators import found, write_nifti
@@ -191,14 +192,14 @@ def test_a_compressed_file_is_opened_once_a_pass_and_closed_at_its_end(
 ) -> None:
     values = np.random.default_rng(0).integers(0, 900, (6, 7, 5, 8)).astype(np.int16)
     path = write_nifti(tmp_path / "series.nii.gz", values, np.diag([1.0, 1.0, 3.0, 1.0]))
-    opener, opens = nib.openers.ImageOpener, list[Path]()
+    opens = list[Path]()
 
-    class Counted(opener):  # type: ignore[misc]
+    class Counted(ImageOpener):  # type: ignore[misc]
         def __init__(self, source: Path, *options: Any, **more: Any) -> None:
             opens.append(source)
             super().__init__(source, *options, **more)
 
-    monkeypatch.setattr(nib.openers, "ImageOpener", Counted)
+    monkeypatch.setattr("nibabel.openers.ImageOpener", Counted)
     scan = open_nifti(found(path, "nifti"))
     for number in range(scan.frame_count):
         scan.read_frame(number)

@@ -126,11 +126,14 @@ def _predicted(
 
 
 def _show(scores: Scores, summary: dict[str, Any], title: str, folder: Path) -> None:
-    from vlsmctl.evaluation import score_table
+    from vlsmctl.evaluation import prompt_table, score_table
 
     screen = out()
     screen.print(title, markup=False)
     screen.print(score_table(summary))
+    by_prompt = prompt_table(summary)
+    if by_prompt is not None:
+        screen.print(by_prompt)
     for path in scores.extra:
         console().print(f"no true mask for {path}", markup=False)
     screen.print(f"scores: {folder / 'scores.csv'}, {folder / 'summary.json'}", markup=False)

@@ -393,8 +393,7 @@ def _put_in_place(fresh: Path, target: Path) -> None:
 
 
 def _carry_over(former: Path, target: Path, work: Path) -> None:
-    """Moves what a user added to the former folder along, then moves that folder into `work`, to be
-    removed with it: so whatever is called former is whole."""
+    """Moves along what a user added; `former` then goes whole, into `work`, which is removed."""
     for path in former.iterdir():
         if path.name not in _OURS and not (target / path.name).exists():
             path.rename(target / path.name)
