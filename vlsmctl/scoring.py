@@ -28,14 +28,15 @@ def predict_split(
     """Predicts the records of a split into `folder`; the pairs to score.
 
     choice: random, one of p0..pN, or all: every key in turn, each into a folder of its own. Pictures
-    without a prompt of that key are left out of it. Raises UsageError when none has one.
+    without a prompt of that key are left out of it. Raises UsageError when the data set has no such key.
     """
+    there = prompt_keys(manifest)
+    if choice not in ("random", "all", *there):
+        known = ", ".join(("random", "all", *there))
+        raise UsageError(f"no prompt {choice!r} in {manifest.folder}; there is: {known}")
     pairs: list[CasePair] = []
-    for key in prompt_keys(manifest) if choice == "all" else [choice]:
+    for key in there if choice == "all" else [choice]:
         records = [record for record in manifest.split(split) if askable(record, key)]
-        if not records and choice != "all":
-            there = ", ".join(prompt_keys(manifest))
-            raise UsageError(f"no picture of {split} has a prompt {key!r}; there is: random, all, {there}")
         below = folder / key if choice == "all" else folder
         done = predict_records(
             predictor, manifest, tick(records, f"{split}, prompts {key}"), key, seed, below,
