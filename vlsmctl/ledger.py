@@ -26,12 +26,12 @@ class Entry:
     prompt: str
     status: str
     reason: str | None
-    frames: int | None
-    foreground: int | None
-    volume_ml: float | None
-    confidence: float | None
-    seconds: float
-    fingerprint: str
+    frames: int | None = None
+    foreground: int | None = None
+    volume_ml: float | None = None
+    confidence: float | None = None
+    seconds: float = 0.0
+    fingerprint: str = ""
 
 
 def read_ledger(path: Path) -> dict[tuple[str, str], Entry]:

@@ -318,19 +318,7 @@ def _finish(case: _Case, prompts: Sequence[str], out: Path) -> list[Entry]:
 
 
 def _skipped(problem: Problem) -> Entry:
-    return Entry(
-        input=problem.path.as_posix(),
-        output=None,
-        prompt="",
-        status="skipped",
-        reason=problem.reason,
-        frames=None,
-        foreground=None,
-        volume_ml=None,
-        confidence=None,
-        seconds=0.0,
-        fingerprint="",
-    )
+    return Entry(problem.path.as_posix(), None, "", "skipped", problem.reason)
 
 
 def _written(case: _Case, prompt: str, target: Path, results: list[Segmented], out: Path) -> Entry:
@@ -340,10 +328,6 @@ def _written(case: _Case, prompt: str, target: Path, results: list[Segmented], o
         prompt=prompt,
         status="failed",
         reason=case.error,
-        frames=None,
-        foreground=None,
-        volume_ml=None,
-        confidence=None,
         seconds=round(time.perf_counter() - case.started, 3),
         fingerprint=case.fingerprint,
     )
