@@ -153,7 +153,7 @@ def test_extends_merges_section_by_section(tmp_path: Path) -> None:
 
 def test_a_file_may_extend_a_shipped_preset_of_its_own_name(tmp_path: Path) -> None:
     preset = load_preset(write(tmp_path / "phantom.yaml", "extends: phantom\ntrain: {epochs: 1}\n"))
-    assert (preset.data, preset.train.epochs, preset.train.patience) == ("phantom", 1, 8)
+    assert (preset.data, preset.train.epochs, preset.train.patience) == ("phantom", 1, 15)
 
 
 @pytest.mark.parametrize("detour", ["", "sub/../"])

@@ -18,7 +18,10 @@ from vlsmctl.runtime import machine_facts, make_repeatable, mixed_precision, pic
 def has_cuda(monkeypatch: pytest.MonkeyPatch, count: int, bf16: bool = True) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: count > 0)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: bf16)
+    # as torch says it: by default a card that only emulates bf16, slowly, counts too
+    monkeypatch.setattr(
+        torch.cuda, "is_bf16_supported", lambda including_emulation=True: bf16 or including_emulation
+    )
 
 
 def has_mps(monkeypatch: pytest.MonkeyPatch, there: bool) -> None:

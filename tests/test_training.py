@@ -235,6 +235,7 @@ def test_two_processes_train_as_one(manifest: Manifest, tmp_path: Path) -> None:
     arguments = [
         "train", "--preset", "phantom", "--data", str(manifest.folder), "--set", "method=dense-v",
         "--set", "image_size=64", "--set", "train.epochs=2", "--set", "train.batch_size=4",
+        "--set", "train.augment=none",
     ]  # fmt: skip
     command = Path(sys.executable).with_name("vlsmctl")
     launch: dict[str, Callable[[], list[str]]] = {

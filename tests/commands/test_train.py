@@ -156,10 +156,20 @@ def test_resume_with_other_settings_or_data_is_refused(at_home: Path, here: Path
     data = ("--data", at_home / "data")
     for changed in (("--set", "train.lr=0.5"), ("--seed", 5), ("--set", "method=dense-v")):
         answer = vlsmctl(*ONE_EPOCH, *changed, *data, "--out", runs, "--resume", code=2)
-        assert "other settings" in error_line(answer)
+        assert "was started with these settings on this data" in error_line(answer)
     prepare("phantom", None, here / "other", seed=3, counts=(2, 2, 2))
     answer = vlsmctl(*ONE_EPOCH, "--data", here / "other", "--out", runs, "--resume", code=2)
-    assert "other data" in error_line(answer)
+    assert "was started with these settings on this data" in error_line(answer)
+
+
+def test_resume_on_another_base_model_is_refused(at_home: Path, here: Path) -> None:
+    shutil.copytree(at_home / "runs", here / "runs", symlinks=True)
+    (path,) = (here / "runs" / "phantom").glob("*/run.json")
+    document = json.loads(path.read_text(encoding="utf-8"))
+    document["status"], document["base"]["sha256"] = "interrupted", "0" * 64
+    path.write_text(json.dumps(document), encoding="utf-8")
+    answer = vlsmctl(*ONE_EPOCH, "--data", at_home / "data", "--out", here / "runs", "--resume", code=2)
+    assert "another 'tiny' base model" in error_line(answer)
 
 
 def _train_slowly(home: Path, runs: Path) -> tuple[str, ...]:
