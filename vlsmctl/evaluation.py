@@ -46,7 +46,9 @@ AFFINE_TOLERANCE = 1e-3
 RULES = {
     "size": "every case is scored at the native size of its mask files",
     "prompts": "a case with several prompts is scored once for each, and counts that often in the means "
-    "over all prompts; the means of each prompt, where prompts have names, are under 'prompts'",
+    "over all prompts; the means of each prompt, where prompts have names, are under 'prompts'. Prompts of "
+    "a prepared data set that name size, count or place (p2 and up in most) take these words from the true "
+    "mask, as in the published protocol; p1 names the class alone, as predict does without a prompt",
     "foreground": FOREGROUND_RULE,
     "empty": EMPTY_RULE,
     "no prediction": "a case without a prediction file is scored as an empty prediction",

@@ -351,3 +351,14 @@ def test_an_adapter_of_another_base(
     assert not (here / "other").exists()
     vlsmctl(*asked, other_clipseg, "--out", "other", "--force")
     assert (here / "other" / "x.png").is_file()
+
+
+@pytest.mark.parametrize("prompt", ["", "   "])
+def test_an_empty_prompt_is_refused(home: Path, here: Path, prompt: str) -> None:
+    _scans(here / "in", "a.png")
+    assert "what shall be segmented" in error_line(_predict(home, here / "in", prompt=prompt, code=2))
+
+
+def test_a_prompt_that_is_cut_is_said(home: Path, here: Path) -> None:
+    _scans(here / "in", "a.png")
+    assert "the end of this prompt is cut off" in _predict(home, here / "in", prompt="polyp " * 100).err

@@ -72,9 +72,9 @@ def evaluate(
         from vlsmctl.evaluation import match_folders
 
         pairs, extra = match_folders(pred, gt)
-        folder, title = result_folder or Path("eval"), f"{pred} against {gt}"
+        folder, title, hints = result_folder or Path("eval"), f"{pred} against {gt}", False
     else:
-        pairs, folder, title = _predicted(
+        pairs, folder, title, hints = _predicted(
             run, split, prompts, data, result_folder, device, batch_size, weights, force
         )
         extra = []
@@ -88,7 +88,7 @@ def evaluate(
     if as_json:
         out().print(json.dumps({"folder": str(folder), **summary}), markup=False)
     else:
-        _show(scores, summary, title, folder)
+        _show(scores, summary, title, folder, hints_in_prompts=hints)
     for case in summary["failed"][:_SHOWN]:
         console(always=True).print(f"failed {case['id']}: {case['reason']}", markup=False)
     if not summary["n"] and summary["n_failed"]:
@@ -100,8 +100,9 @@ def evaluate(
 def _predicted(
     run: Path | None, split: str, prompts: str | None, data: Path | None, result_folder: Path | None,
     device: str, batch_size: int, weights: Path | None, force: bool,
-) -> tuple[list[CasePair], Path, str]:  # fmt: skip
-    """Predicts a split with a run; the pairs to score, where scores go, and a title."""
+) -> tuple[list[CasePair], Path, str, bool]:  # fmt: skip
+    """Predicts a split with a run; the pairs to score, where scores go, a title, and whether the prompts
+    hold words that were taken from the true masks."""
     from vlsmctl import runs
     from vlsmctl.datasets.manifest import data_folder, read_manifest
     from vlsmctl.prediction import predictor_from_run
@@ -122,15 +123,27 @@ def _predicted(
         predictor, manifest, split, choice, document["seed"], where / "masks", batch_size=batch_size,
         tick=track,
     )  # fmt: skip
-    return pairs, where, f"{folder}: {manifest.folder.name} {split}, prompts {choice}"
+    from_masks = any(
+        word in str(manifest.info.get("templates")) for word in ("{size}", "{count}", "{place}")
+    )
+    hints = from_masks and choice not in ("p0", "p1")
+    return pairs, where, f"{folder}: {manifest.folder.name} {split}, prompts {choice}", hints
 
 
-def _show(scores: Scores, summary: dict[str, Any], title: str, folder: Path) -> None:
+def _show(
+    scores: Scores, summary: dict[str, Any], title: str, folder: Path, *, hints_in_prompts: bool
+) -> None:
     from vlsmctl.evaluation import prompt_table, score_table
 
     screen = out()
     screen.print(title, markup=False)
     screen.print(score_table(summary))
+    if hints_in_prompts:
+        screen.print(
+            "note: these prompts tell the model words taken from the true mask (size, count, place), as in "
+            "the published protocol; --prompts p1 names the class alone",
+            markup=False,
+        )
     by_prompt = prompt_table(summary)
     if by_prompt is not None:
         screen.print(by_prompt)

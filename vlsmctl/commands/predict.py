@@ -62,10 +62,18 @@ def predict(
             + (f" ({len(problems)} skipped)" if problems else ""),
             hint="give PNG, JPEG, TIFF, BMP, WebP, NIfTI or DICOM files, or folders of them",
         )
+    from vlsmctl.models.tokens import CONTEXT_LENGTH, is_cut
+
     predictor = _predictor(run, adapter, model, device, weights, force)
     prompts = list(dict.fromkeys(prompt or ([predictor.class_prompt] if predictor.class_prompt else [])))
-    if not prompts:
+    if not prompts or not all(text.strip() for text in prompts):
         raise UsageError('what shall be segmented? give --prompt TEXT, for example --prompt "polyp"')
+    for text in (text for text in prompts if is_cut(text)):
+        console().print(
+            f"note: the model reads {CONTEXT_LENGTH} tokens; the end of this prompt is cut off: "
+            f"{text[:40]}...",
+            markup=False,
+        )
     _refuse_to_overwrite(found, prompts, out_folder)
     document = _run(
         predictor, found, problems, prompts, out_folder, threshold, batch_size, overwrite=overwrite
@@ -80,7 +88,7 @@ def predict(
     if document["interrupted"]:
         raise typer.Exit(INTERRUPTED)
     if not counts["done"] + counts["empty"] + counts["before"]:
-        raise NoReadableInput("none of the scans could be read")
+        raise NoReadableInput("none of the scans could be segmented")
     if counts["failed"] or counts["skipped"]:
         raise typer.Exit(SOME_FAILED)
 

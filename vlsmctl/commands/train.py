@@ -37,7 +37,10 @@ def train(
     seed: Annotated[int | None, typer.Option(help="Same as --set train.seed=N.")] = None,
     resume: Annotated[
         bool,
-        typer.Option("--resume", help="Go on with the newest run of these settings; start one if none."),
+        typer.Option(
+            "--resume",
+            help="Go on with the newest run of these settings; start one if there is no run yet.",
+        ),
     ] = False,
     runs_folder: Annotated[Path, typer.Option("--out", help="Where run folders go.")] = Path("runs"),
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
@@ -60,7 +63,8 @@ def train(
     if fitted.is_main:
         if document["val_dice"] is not None:
             console().print(
-                f"best validation Dice {best.best_dice:.4f} in epoch {best.best_epoch} of {best.epoch}; "
+                f"best validation Dice {best.best_dice:.4f} in epoch {best.best_epoch}, "
+                f"after {best.epoch} epoch{'s' * (best.epoch != 1)}; "
                 f"{fitted.trainable:,} of {fitted.total:,} parameters trained; {fitted.seconds:.0f} s",
                 markup=False,
             )
@@ -81,8 +85,8 @@ def start(preset: Preset, data: Path, runs_folder: Path, *, resume: bool = False
 
     if not is_main_process():
         configure(quiet=True, verbose=False)
-    name = Path(preset.data).name
     manifest = read_manifest(data_folder(data, preset.data))
+    name = manifest.folder.resolve().name
     last = decided_by_main(lambda: _resumable(preset, name, runs_folder, manifest.hash) if resume else None)
     if last is not None and (done := finished(last)) is not None:
         console().print(f"{last} is finished already", markup=False)

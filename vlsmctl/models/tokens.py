@@ -31,6 +31,11 @@ def tokenize(prompts: Sequence[str]) -> Tensor:
     return ids[:, :longest]
 
 
+def is_cut(prompt: str) -> bool:
+    """Whether a prompt is longer than the model reads."""
+    return len(_tokenizer().encode(prompt)) + 2 > CONTEXT_LENGTH
+
+
 def distinct(prompts: Sequence[str]) -> tuple[list[str], Tensor]:
     """The distinct prompts in order of appearance, and for each prompt its place among them, int64 [N]."""
     positions: dict[str, int] = {}

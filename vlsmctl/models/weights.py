@@ -66,7 +66,7 @@ def fetch(name: str, out: Path | None = None) -> Path:
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
         raise MissingWeights(
             f"{repository} is not downloaded: --offline (or HF_HUB_OFFLINE) forbids the network",
-            hint=_how_to_get(name),
+            hint=_from_elsewhere(name),
         )
     try:
         files = HfApi().list_repo_files(repository)
@@ -79,7 +79,7 @@ def fetch(name: str, out: Path | None = None) -> Path:
     except Exception as error:  # the hub's own kinds and those of its HTTP library, which change
         raise MissingWeights(
             f"could not download {repository}: {type(error).__name__}: {_first_line(error)}",
-            hint=_how_to_get(name),
+            hint=_from_elsewhere(name),
         ) from error
 
 
@@ -156,8 +156,11 @@ def _first_line(error: Exception) -> str:
 
 
 def _how_to_get(name: str) -> str:
+    return f"vlsmctl weights fetch {name}\n  or, for a machine without network: {_from_elsewhere(name)}"
+
+
+def _from_elsewhere(name: str) -> str:
     return (
-        f"vlsmctl weights fetch {name}\n"
-        f"  or, for a machine without network: run `vlsmctl weights fetch {name} --out FOLDER` on one with "
-        f"network, copy FOLDER over, and set VLSMCTL_WEIGHTS=FOLDER there"
+        f"run `vlsmctl weights fetch {name} --out FOLDER` on a machine with network, copy FOLDER over, and "
+        "set VLSMCTL_WEIGHTS=FOLDER here"
     )
