@@ -1,17 +1,16 @@
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
 
 from tests.datasets import fakes
+from tests.shared import SHARED
 from vlsmctl.datasets.build import plan, prepare
 from vlsmctl.datasets.manifest import read_manifest
 from vlsmctl.errors import NoReadableInput
 
-SHARED = Path(os.environ.get("VLSMCTL_SHARED", Path(__file__).parents[3] / "shared"))
-REAL = SHARED / "data" / "fuseg"
+REAL = SHARED / "fuseg"
 
 
 def test_the_official_validation_set_is_our_test_split(tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from nibabel.affines import apply_affine
 from numpy.typing import NDArray
 
 from tests.formats.generators import AXIAL, found, write_dicom
+from tests.shared import SHARED
 from vlsmctl.errors import UnreadableFile
 from vlsmctl.formats.dicom import open_dicom
 from vlsmctl.formats.raster import read_mask_picture
@@ -341,8 +341,7 @@ def test_damaged_files_are_refused_and_tell_nothing_of_the_patient(
 
 
 def test_real_series_with_changing_tilt_is_refused() -> None:
-    shared = Path(os.environ.get("VLSMCTL_SHARED", Path(__file__).parents[3] / "shared" / "data"))
-    series = shared / "dicom-ct-ge-head"
+    series = SHARED / "dicom-ct-ge-head"
     if not series.exists():
         pytest.skip(f"no {series}")
     with pytest.raises(UnreadableFile, match=r"distance from slice to slice changes.*changing gantry tilt"):

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import gzip
 import itertools
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from nibabel.openers import ImageOpener
 from numpy.typing import NDArray
 
 from tests.formats.generators import found, write_nifti
+from tests.shared import SHARED
 from vlsmctl.errors import UnreadableFile
 from vlsmctl.formats import nifti
 from vlsmctl.formats.nifti import open_nifti
@@ -280,8 +280,7 @@ def test_refusals(tmp_path: Path) -> None:
 
 
 def test_real_volumes_round_trip(tmp_path: Path) -> None:
-    shared = Path(os.environ.get("VLSMCTL_SHARED", Path(__file__).parents[3] / "shared" / "data"))
-    volume = shared / "nifti" / "spmMotor.nii.gz"
+    volume = SHARED / "nifti" / "spmMotor.nii.gz"
     if not volume.exists():
         pytest.skip(f"no {volume}")
     scan = open_nifti(found(volume, "nifti"))

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 import struct
 import warnings
 from pathlib import Path
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tests.formats.generators import found
+from tests.shared import SHARED
 from vlsmctl.errors import UnreadableFile
 from vlsmctl.formats.raster import open_picture, read_mask_picture, read_picture, write_mask_picture
 
@@ -110,8 +110,7 @@ def test_colour_tiff_called_grey_is_read_as_rgb(tmp_path: Path, order: str) -> N
 
 
 def test_real_clinicdb_frame() -> None:
-    shared = Path(os.environ.get("VLSMCTL_SHARED", Path(__file__).parents[3] / "shared" / "data"))
-    frame = shared / "CVC-ClinicDB" / "Original" / "54.tif"
+    frame = SHARED / "CVC-ClinicDB" / "Original" / "54.tif"
     if not frame.exists():
         pytest.skip(f"no {frame}")
     picture = read_picture(frame)
