@@ -185,7 +185,7 @@ def _relative(path: Path, root: Path) -> str:
 
 
 GENERIC = Kind(
-    layout="images/ and masks/ with equal file stems, and, if wanted, prompts.csv",
+    layout="images/ and masks/ (rename or link yours) with equal file stems, and, if wanted, prompts.csv",
     source="the user's own",
     licence="the user's own",
     split_rule="prompts.csv where it has a split, else seeded 70 % train, 10 % val, 20 % test; groups and"
