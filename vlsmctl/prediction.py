@@ -160,10 +160,10 @@ def predict(
     """Writes one mask for each scan and prompt below `out`, and the ledger.
 
     A scan that cannot be read is entered as failed, with the reason; the rest goes on. `problems` (what
-    was found not to be a scan) are entered as skipped. What the ledger
-    has as done with the same input, model and options, and whose mask is still there, is not done
-    again unless `overwrite`. Frames of different scans share batches; reading runs ahead of the model.
-    When a stop is asked for, the scans in hand are finished first.
+    was found not to be a scan) are entered as skipped. What the ledger has as done with the same input,
+    model and options, and whose mask is still there, is not done again unless `overwrite`. Frames of
+    different scans share batches; reading runs ahead of the model. When a stop is asked for, the scans in
+    hand are finished first.
     Returns the new entries and how many masks were there before.
     """
     out.mkdir(parents=True, exist_ok=True)
@@ -272,10 +272,13 @@ def _run(
         waiting.clear()
         yield from ended
 
+    pictures = 0
     for frame in ahead(_frames(cases, stop), depth=2 * batch_size):
         waiting.append(frame)
-        if sum(one.picture is not None for one in waiting) >= batch_size:
+        pictures += frame.picture is not None
+        if pictures >= batch_size or pictures == 0:  # a case that ends with none before it need not wait
             yield from flush()
+            pictures = 0
     yield from flush()
 
 

@@ -105,7 +105,7 @@ def fit(
     model = base.model
     attach(model, preset.method, preset.adapter.bottleneck)
     parameters, total = trained(model), sum(value.numel() for value in model.parameters())
-    preprocessing = Preprocessing(preset.image_size or MODELS[preset.model].image_size)
+    preprocessing = Preprocessing(_image_size(preset))
     train, val = (
         load_samples(manifest, split, preprocessing, workers=DECODE_WORKERS, device=accelerator.device)
         for split in ("train", "val")
@@ -171,7 +171,7 @@ def resolved(preset: Preset) -> Preset:
     return preset.model_copy(
         update={
             "adapter": preset.adapter.model_copy(update={"bottleneck": bottleneck}),
-            "image_size": preset.image_size or MODELS[preset.model].image_size,
+            "image_size": _image_size(preset),
             "train": preset.train.model_copy(update={"lr": _lr(preset)}),
         }
     )
@@ -185,7 +185,7 @@ def adapter_facts(preset: Preset, base: Base, manifest: Manifest) -> AdapterFact
         base_sha256=base.sha256,
         method=preset.method,
         bottleneck=preset.adapter.bottleneck,
-        image_size=preset.image_size or MODELS[preset.model].image_size,
+        image_size=_image_size(preset),
         threshold=preset.threshold,
         class_prompt=_class_prompt(manifest),
         classes=[str(info["class"])] if info.get("class") else [],
@@ -296,6 +296,10 @@ def _stop_asked(stop: StopFlag, accelerator: Accelerator, batch: int) -> bool:
 def _scored_with(preset: Preset) -> str:
     """The prompt choice of validation: that of evaluation, or p1 where evaluation goes through all."""
     return "p1" if preset.prompts.eval == "all" else preset.prompts.eval
+
+
+def _image_size(preset: Preset) -> int:
+    return preset.image_size or MODELS[preset.model].image_size
 
 
 def _lr(preset: Preset) -> float:

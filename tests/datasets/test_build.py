@@ -93,8 +93,19 @@ def test_a_run_that_ends_early_leaves_the_former_set_whole(
     assert [path.name for path in (tmp_path / "data").iterdir()] == ["raw"]
 
 
-def test_a_swap_that_the_system_refuses_puts_the_former_set_back(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("fault", "raised", "told"),
+    [
+        (PermissionError(13, "Permission denied", "set"), UsageError, "Permission denied"),
+        (KeyboardInterrupt(), KeyboardInterrupt, "^$"),
+    ],
+)
+def test_a_swap_that_fails_or_is_interrupted_puts_the_former_set_back(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    fault: BaseException,
+    raised: type[BaseException],
+    told: str,
 ) -> None:
     raw = fakes.generic(tmp_path / "raw")
     folder = prepare("generic", raw, tmp_path / "data").folder
@@ -103,31 +114,11 @@ def test_a_swap_that_the_system_refuses_puts_the_former_set_back(
 
     def refuse_the_new_one(self: Path, target: Path) -> Path:
         if self.name == "set":
-            raise PermissionError(13, "Permission denied", str(self))
+            raise fault
         return rename(self, target)
 
     monkeypatch.setattr(Path, "rename", refuse_the_new_one)
-    with pytest.raises(UsageError, match="Permission denied"):
-        prepare("generic", raw, tmp_path / "data")
-    assert read_manifest(folder) == before
-    assert [path.name for path in (tmp_path / "data").iterdir()] == ["raw"]
-
-
-def test_an_interrupt_within_the_swap_puts_the_former_set_back(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    raw = fakes.generic(tmp_path / "raw")
-    folder = prepare("generic", raw, tmp_path / "data").folder
-    before = read_manifest(folder)
-    rename = Path.rename
-
-    def interrupted(self: Path, target: Path) -> Path:
-        if self.name == "set":
-            raise KeyboardInterrupt
-        return rename(self, target)
-
-    monkeypatch.setattr(Path, "rename", interrupted)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(raised, match=told):
         prepare("generic", raw, tmp_path / "data")
     assert read_manifest(folder) == before
     assert [path.name for path in (tmp_path / "data").iterdir()] == ["raw"]
