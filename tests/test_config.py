@@ -6,7 +6,17 @@ import pytest
 from pydantic import ValidationError
 
 from vlsmctl.adapters.build import METHODS
-from vlsmctl.config import Preset, find_preset, keys, load_preset, preset_names, read_preset
+from vlsmctl.config import (
+    Paper,
+    Preset,
+    find_preset,
+    keys,
+    load_preset,
+    preset_names,
+    presets_folder,
+    read_preset,
+    resolve_preset,
+)
 from vlsmctl.errors import UsageError
 from vlsmctl.losses import LOSSES
 from vlsmctl.models.build import MODELS
@@ -38,8 +48,35 @@ def test_shipped_presets_are_valid_and_begin_with_their_command(name: str) -> No
     assert preset.data == {"generic": "mydata"}.get(name, name)
 
 
+@pytest.mark.parametrize("name", preset_names())
+def test_every_shipped_preset_trains_as_published_or_says_otherwise_itself(name: str) -> None:
+    resolved = resolve_preset(name)
+    trains = {
+        key: origin for key, origin in resolved.origins.items() if key.startswith(("train.", "methods."))
+    }
+    assert set(trains.values()) <= {"presets/_published.yaml", f"presets/{name}.yaml"}
+    assert resolved.preset.methods == Preset(data="x").methods
+
+
 def test_some_presets_are_shipped() -> None:
-    assert {"fuseg", "phantom"} <= set(preset_names())
+    assert {"fuseg", "generic", "phantom", "polyps", "all"} <= set(preset_names())
+
+
+def test_parents_are_found_by_extends_only() -> None:
+    assert (presets_folder() / "_published.yaml").is_file()
+    assert not [name for name in preset_names() if name.startswith("_")]
+    assert find_preset("_published") is None
+    with pytest.raises(UsageError, match="no preset named '_published'"):
+        load_preset("_published")
+
+
+def test_the_published_configuration_and_the_defaults_are_one(tmp_path: Path) -> None:
+    """One that extends nothing trains as the shipped ones do; and the file shows all that counts."""
+    extended = load_preset(write(tmp_path / "a.yaml", "extends: _published\ndata: x\n"))
+    assert extended == load_preset(write(tmp_path / "b.yaml", "data: x\n")) == Preset(data="x")
+    shown = resolve_preset(str(tmp_path / "a.yaml")).origins
+    silent = {key for key, origin in shown.items() if origin == "default"}
+    assert silent == {"weights", "prompts_from", "paper.source", "paper.notes", "paper.scores"}
 
 
 def test_the_names_a_preset_may_hold_are_those_of_the_registries() -> None:
@@ -56,6 +93,33 @@ def test_defaults_are_the_published_ones() -> None:
     found = (train.epochs, train.min_epochs, train.batch_size, train.patience, train.grad_clip, train.seed)
     assert found == (200, 10, 32, 20, 0.5, 42)
     assert (train.weight_decay, train.loss, train.lr) == (1e-3, "dice_ce", None)
+    assert (train.min_delta, train.lr_factor, train.lr_patience, train.augment) == (1e-4, 0.3, 5, "none")
+    assert MODELS[Preset(data="x").model].image_size == 352
+
+
+@pytest.mark.parametrize(
+    ("method", "lr", "bottleneck"),
+    [("dense-vlc", 1e-3, 64), ("shallow-v", 3e-4, 512), ("decoder", 1e-3, None), ("full", 1e-4, None),
+     ("none", None, None)],
+)  # fmt: skip
+def test_each_method_has_its_published_rate_and_width(
+    method: str, lr: float | None, bottleneck: int | None
+) -> None:
+    preset = load_preset("phantom", [f"method={method}"])
+    assert (preset.lr, preset.bottleneck) == (lr, bottleneck)
+    given = load_preset("phantom", [f"method={method}", "train.lr=0.5", "adapter.bottleneck=7"])
+    assert (given.lr, given.bottleneck) == (0.5, 7)
+
+
+def test_the_rate_of_a_method_can_be_set_for_that_method_alone(tmp_path: Path) -> None:
+    name = write(tmp_path / "p.yaml", "data: x\nmethods: {dense: {lr: 0.01}}\n")
+    dense, shallow = (load_preset(name, [f"method={method}"]) for method in ("dense-v", "shallow-v"))
+    assert (dense.lr, dense.bottleneck, shallow.lr) == (0.01, 64, 3e-4)
+    assert problems("methods.dense.rl=1", "methods.decoder.bottleneck=3", "methods.lora.lr=1") == [
+        "methods.dense.rl: unknown key; did you mean methods.dense.lr?",
+        "methods.decoder.bottleneck: unknown key; did you mean methods.dense.bottleneck?",
+        "methods.lora: unknown key; did you mean methods.full.lr?",
+    ]
 
 
 def test_a_preset_cannot_be_changed() -> None:
@@ -77,12 +141,12 @@ def test_every_problem_is_told_at_once_with_dotted_keys_and_nearest_names() -> N
 def test_set_reads_numbers_words_and_null() -> None:
     preset = load_preset(
         "phantom",
-        ["train.lr=1e-3", " train.epochs = 7", "train.grad_clip=null", "method=none", "paper.dice.x=89.1",
-         "adapter={bottleneck: 8}"],
+        ["train.lr=1e-3", " train.epochs = 7", "train.grad_clip=null", "method=none",
+         "paper.scores.clipseg-dense={dice: 89.1, iou: 82.4, hd95: 48}", "adapter={bottleneck: 8}"],
     )  # fmt: skip
     assert (preset.train.lr, preset.train.epochs, preset.train.grad_clip) == (1e-3, 7, None)
     assert (preset.method, preset.adapter.bottleneck) == ("none", 8)
-    assert preset.paper["dice"]["x"] == 89.1
+    assert preset.paper.scores["clipseg-dense"].dice == 89.1
     assert preset.train.batch_size == 16  # of the preset: --set goes into a section, it does not replace it
 
 
@@ -174,7 +238,8 @@ def test_extending_in_a_circle_is_refused(tmp_path: Path, detour: str) -> None:
         (b"data: \xff\xfe\n", "is not valid YAML"),
         (b"data: 2020-13-45\n", "is not valid YAML"),
         (b"data: !!python/object/apply:os.getcwd []\n", "is not valid YAML"),  # nothing is executed
-        (b"extends: nowhere\n", "no preset named 'nowhere'"),
+        (b"extends: nowhere\n", r"no preset named 'nowhere', which .*p\.yaml extends"),
+        (b"extends: nowhere.yaml\n", "no preset named 'nowhere.yaml', which"),
     ],
 )
 def test_damaged_preset_files(tmp_path: Path, content: bytes, expected: str) -> None:
@@ -193,9 +258,118 @@ def test_every_key_can_be_set() -> None:
         "prompts_from.class",
         "train.lr",
         "adapter.bottleneck",
+        "methods.shallow.bottleneck",
+        "paper.scores",
     } <= set(keys())
     for key in keys():
         try:
-            load_preset("phantom", [f"{key}=1"])
+            resolve_preset("phantom", [f"{key}=1"])
         except UsageError as error:
             assert "unknown key" not in str(error)  # noqa: PT017
+
+
+def test_where_each_value_comes_from(tmp_path: Path) -> None:
+    write(
+        tmp_path / "b.yaml", "extends: phantom\ntrain: {epochs: 4, patience: 9}\nadapter: {bottleneck: 8}\n"
+    )
+    name = write(tmp_path / "c.yaml", "extends: b.yaml\ntrain: {epochs: 5}\nprompts_from: {class: bump}\n")
+    resolved = resolve_preset(name, ["train.lr=1", "train={augment: none}", "weights=w"], seed=3)
+    assert resolved.preset.train.epochs == 5  # a section given by --set is merged like one of a file
+    expected = {
+        "train.epochs": name,
+        "train.patience": str(tmp_path / "b.yaml"),
+        "train.batch_size": "presets/phantom.yaml",
+        "train.weight_decay": "presets/_published.yaml",
+        "train.lr": "--set",
+        "train.augment": "--set",
+        "train.seed": "--seed",
+        "weights": "--set",
+        "adapter.bottleneck": str(tmp_path / "b.yaml"),
+        "prompts_from.class": name,
+        "prompts_from.templates.p1": "presets/phantom.yaml",
+        "prompts_from.descriptions": "default",
+        "paper.source": "default",
+    }
+    assert {key: resolved.origins[key] for key in expected} == expected
+
+
+def test_every_value_has_an_origin_and_a_section_taken_back_is_no_longer_the_parents(
+    tmp_path: Path,
+) -> None:
+    name = write(tmp_path / "a.yaml", "extends: phantom\nprompts_from: null\n")
+    assert resolve_preset(name).origins["prompts_from"] == name
+    again = write(tmp_path / "b.yaml", "extends: a.yaml\nprompts_from: {class: bump, templates: {p1: x}}\n")
+    origins = resolve_preset(again).origins
+    assert {key for key in origins if key.startswith("prompts_from.templates")} == {
+        "prompts_from.templates.p1"
+    }
+    bare = {key for key in keys() if not key.startswith("prompts_from")}
+    assert bare <= set(resolve_preset(name).origins)
+
+
+def test_prompts_are_not_set_at_training() -> None:
+    told = problems("prompts_from.class=bump", "prompts_from.templates.p1=x", "train.epoch=3")
+    assert told == [
+        "prompts_from.class: counts when data is prepared, not at training: "
+        "vlsmctl prepare phantom --class WORD",
+        "prompts_from.templates.p1: counts when data is prepared, not at training: vlsmctl prepare phantom",
+        "train.epoch: unknown key; did you mean train.epochs?",
+    ]
+    shown = resolve_preset("phantom", ["prompts_from.class=bump"]).preset.prompts_from
+    assert shown is not None
+    assert shown.class_ == "bump"
+
+
+@pytest.mark.parametrize(
+    ("template", "expected"),
+    [
+        ("5", "expected a text, or a list of texts, found 5"),
+        ("[a, 5]", "expected a text, or a list of texts, found ['a', 5]"),
+        ("[]", "expected a text, or a list of texts, found []"),
+        ("{a: b}", "expected a text, or a list of texts, found {'a': 'b'}"),
+        ("'a {class'", "expected words in braces, such as {class}, and no other braces, found 'a {class'"),
+        (
+            "'{class.x}'",
+            "expected words in braces, such as {class}, and no other braces, found '{class.x}'",
+        ),
+        ("['{}']", "expected words in braces, such as {class}, and no other braces, found ['{}']"),
+    ],
+)
+@pytest.mark.parametrize("section", ["templates", "absent"])
+def test_a_wrong_template_is_told_once(tmp_path: Path, section: str, template: str, expected: str) -> None:
+    good = "p2: '{Count} {class}{s}'"
+    text = f"data: x\nprompts_from: {{class: c, {section}: {{p1: {template}, {good}}}}}\n"
+    told = problems(name=write(tmp_path / "p.yaml", text))
+    assert told == [f"prompts_from.{section}.p1: {expected}"]
+
+
+@pytest.mark.parametrize("key", ["q1", "p", "p01", "P1"])
+def test_prompts_are_named_by_numbers(tmp_path: Path, key: str) -> None:
+    name = write(tmp_path / "p.yaml", f"data: x\nprompts_from: {{class: c, templates: {{{key}: a}}}}\n")
+    (told,) = problems(name=name)
+    assert told.startswith(f"prompts_from.templates.{key}: ")
+
+
+def test_figures_of_the_paper_are_checked(tmp_path: Path) -> None:
+    text = "data: x\npaper: {scores: {clipseg-dense: {dice: 189, iou: 1, hd95: -1}, unet: {dice: 1}}}\n"
+    told = problems(name=write(tmp_path / "p.yaml", text))
+    assert [line.split(": ")[0] for line in told] == [
+        "paper.scores.clipseg-dense.dice", "paper.scores.clipseg-dense.hd95", "paper.scores.unet",
+        "paper.scores.unet.iou", "paper.scores.unet.hd95",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_figures_have_a_source(name: str) -> None:
+    paper = load_preset(name).paper
+    assert bool(paper.scores) == bool(paper.source)
+    for row in paper.scores.values():
+        assert row.iou < row.dice
+
+
+def test_what_the_end_to_end_figures_are_is_said_with_them() -> None:
+    figures = {"dice": 87.69, "iou": 81.72, "hd95": 54.02}
+    paper = Paper.model_validate({"scores": {"clipseg-end-to-end": figures}, "notes": ["a leak"]})
+    assert len(paper.remarks) == 2
+    assert "only the decoder" in paper.remarks[0]
+    assert Paper(notes=["a leak"]).remarks == ["a leak"]

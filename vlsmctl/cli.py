@@ -16,6 +16,7 @@ from vlsmctl.commands import doctor, models, predict, prepare, presets, quicksta
 from vlsmctl.commands import eval as evaluate
 from vlsmctl.console import configure, console, is_verbose
 from vlsmctl.errors import INTERRUPTED, UsageError, VlsmctlError
+from vlsmctl.network import go_offline
 
 _NO_ROOM = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))  # the disk or the quota is full
 
@@ -93,7 +94,7 @@ def options(
     if quiet:
         os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"  # of `weights fetch`
     if offline:
-        os.environ["HF_HUB_OFFLINE"] = "1"
+        go_offline()
 
 
 app.command("quickstart")(guarded(quickstart.quickstart))

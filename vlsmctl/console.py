@@ -9,7 +9,14 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 T = TypeVar("T")
@@ -80,6 +87,29 @@ def live_count(description: str, total: int) -> Iterator[Callable[[], None]]:
             screen.print(f"{description}: {done} of {total}", markup=False)
 
     yield tick
+
+
+@contextmanager
+def download_bar(description: str, total: int | None = None) -> Iterator[Callable[[int, int | None], None]]:
+    """Shows bytes done of bytes in all by calls of what it gives, with (done, all; None: not known): a
+    bar with the time left, or a plain line now and then."""
+    screen = console()
+    if screen.is_terminal and not screen.quiet:
+        columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn())
+        with Progress(*columns, TimeRemainingColumn(), console=screen, transient=True) as progress:
+            task = progress.add_task(description, total=total)
+            yield lambda done, total: progress.update(task, completed=done, total=total)
+        return
+    said = time.monotonic()
+
+    def tell(done: int, total: int | None) -> None:
+        nonlocal said
+        if time.monotonic() - said > PLAIN_INTERVAL:
+            said = time.monotonic()
+            of = "" if total is None else f" of {total / 1e6:.1f}"
+            screen.print(f"{description}: {done / 1e6:.1f}{of} MB", markup=False)
+
+    yield tell
 
 
 def track(items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:

@@ -18,6 +18,7 @@ from accelerate import Accelerator, DistributedDataParallelKwargs, PartialState
 from accelerate.utils import broadcast_object_list
 
 from vlsmctl.errors import UsageError, VlsmctlError
+from vlsmctl.network import is_offline
 
 T = TypeVar("T")
 
@@ -147,8 +148,8 @@ def machine_facts() -> dict[str, str]:
         "cpu cores": str(os.cpu_count()),
         "memory": f"{memory.total / 2**30:.1f} GiB, {memory.available / 2**30:.1f} GiB free",
         "network": "off (--offline)"
-        if os.environ.get("HF_HUB_OFFLINE") == "1"
-        else "used by `weights fetch` only",
+        if is_offline()
+        else "used by `weights fetch` and `prepare --download` only",
     }
 
 

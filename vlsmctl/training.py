@@ -22,7 +22,7 @@ from torch.optim import AdamW
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from vlsmctl import runs
-from vlsmctl.adapters.build import BOTTLENECKS, LEARNING_RATES, attach, count, trained
+from vlsmctl.adapters.build import attach, count, trained
 from vlsmctl.batches import Batch, Samples, augment_light, epoch_order, iterate, load_samples
 from vlsmctl.checkpoint import AdapterFacts, save_adapter
 from vlsmctl.config import Preset, TrainConfig
@@ -166,13 +166,11 @@ def fit(
 
 def resolved(preset: Preset) -> Preset:
     """The preset with the values in place that null leaves to the method and the model."""
-    family = preset.method.split("-")[0]
-    bottleneck = preset.adapter.bottleneck or BOTTLENECKS.get(family)
     return preset.model_copy(
         update={
-            "adapter": preset.adapter.model_copy(update={"bottleneck": bottleneck}),
+            "adapter": preset.adapter.model_copy(update={"bottleneck": preset.bottleneck}),
             "image_size": _image_size(preset),
-            "train": preset.train.model_copy(update={"lr": _lr(preset)}),
+            "train": preset.train.model_copy(update={"lr": preset.lr}),
         }
     )
 
@@ -303,7 +301,7 @@ def _image_size(preset: Preset) -> int:
 
 
 def _lr(preset: Preset) -> float:
-    return preset.train.lr or LEARNING_RATES[preset.method.split("-")[0]]
+    return preset.lr or 0.0  # only `none` has no rate, and trains nothing
 
 
 def _class_prompt(manifest: Manifest) -> str | None:
@@ -343,8 +341,12 @@ def _run_document(
 
 
 def preset_hash(preset: Preset) -> str:
-    """Tells resolved presets apart; a run is only resumed with the preset that it was started with."""
-    text = json.dumps(resolved(preset).model_dump(mode="json", by_alias=True), sort_keys=True)
+    """Tells resolved presets apart by what training goes by; a run is only resumed with the preset that it
+    was started with."""
+    values = resolved(preset).model_dump(
+        mode="json", by_alias=True, exclude={"methods", "prompts_from", "paper"}
+    )
+    text = json.dumps(values, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

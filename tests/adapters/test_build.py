@@ -8,7 +8,8 @@ from transformers import CLIPSegConfig
 
 from tests import goldens
 from tests.models.small import images, small_config, tokens
-from vlsmctl.adapters.build import ADAPTERS, BOTTLENECKS, LEARNING_RATES, METHODS, attach, count, trained
+from vlsmctl.adapters.build import ADAPTERS, METHODS, attach, count, trained
+from vlsmctl.config import MethodsConfig
 from vlsmctl.errors import UsageError
 from vlsmctl.models.clipseg import ClipSeg, fresh
 
@@ -59,8 +60,9 @@ def test_methods_are_the_whole_grid() -> None:
     grid = {f"{family}-{each}" for family in ("dense", "shallow") for each in letters}
     assert set(METHODS) == grid | {"decoder", "full", "none"}
     assert len(METHODS) == len(set(METHODS))
-    assert set(ADAPTERS) == set(BOTTLENECKS)
-    assert {method.split("-")[0] for method in METHODS} == set(LEARNING_RATES)
+    published = MethodsConfig().model_dump()
+    assert {method.split("-")[0] for method in METHODS} == {*published, "none"}
+    assert set(ADAPTERS) == {family for family, values in published.items() if "bottleneck" in values}
 
 
 @pytest.mark.parametrize(("method", "trainable", "total"), PUBLISHED)

@@ -169,5 +169,5 @@ def test_place_words_on_a_picture_that_is_not_square() -> None:
 
 def test_count_words() -> None:
     assert [count_word(number) for number in (0, 1, 2, 10, 11, 250)] == [
-        "no", "one", "two", "ten", "11", "250",
+        "no", "one", "two", "ten", "eleven", "250",
     ]  # fmt: skip

@@ -9,13 +9,12 @@ from torch import nn
 
 from vlsmctl.adapters import dense, shallow
 from vlsmctl.adapters.places import Places
+from vlsmctl.config import MethodsConfig
 
 ADAPTERS: dict[str, Callable[[Places, str, int], nn.ModuleDict]] = {
     "dense": dense.attach_dense,
     "shallow": shallow.attach_shallow,
 }
-BOTTLENECKS = {"dense": dense.DEFAULT_BOTTLENECK, "shallow": shallow.DEFAULT_BOTTLENECK}
-LEARNING_RATES = {"dense": 1e-3, "shallow": 3e-4, "decoder": 1e-3, "full": 1e-4, "none": 1e-3}
 VARIANTS = ("v", "l", "c", "vl", "vlc")
 METHODS = (
     *(f"{family}-{letters}" for family in ADAPTERS for letters in VARIANTS),
@@ -41,16 +40,15 @@ def attach(model: Adaptable, method: str, bottleneck: int | None = None) -> None
 
     dense-*, shallow-*: the base is frozen, the blocks train. decoder: the decoder trains (the paper's
     "end-to-end" rows did this, see golden figures). full: everything. none: nothing (zero-shot).
-    bottleneck: width of the blocks, by default 64 (dense) or 512 (shallow).
+    bottleneck: width of the blocks, by default the published one.
     """
     if method not in METHODS:
         raise ValueError(f"method={method!r}, known: {', '.join(METHODS)}")
     model.requires_grad_(method == "full")
     family, _, letters = method.partition("-")
     if family in ADAPTERS:
-        for name, blocks in ADAPTERS[family](
-            model.places, letters, bottleneck or BOTTLENECKS[family]
-        ).items():
+        width = bottleneck or getattr(MethodsConfig(), family).bottleneck
+        for name, blocks in ADAPTERS[family](model.places, letters, width).items():
             model.adapter[name] = blocks
     elif method == "decoder":
         model.places.decoder.requires_grad_(True)

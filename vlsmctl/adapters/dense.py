@@ -7,7 +7,6 @@ from torch import nn
 from vlsmctl.adapters.block import AdapterBlock, apply_after
 from vlsmctl.adapters.places import EncoderPlaces, Places
 
-DEFAULT_BOTTLENECK = 64
 CONDITION_BOTTLENECK = 256
 
 

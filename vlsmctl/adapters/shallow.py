@@ -11,8 +11,6 @@ from vlsmctl.adapters.dense import attach_condition
 from vlsmctl.adapters.places import Places
 from vlsmctl.errors import UsageError
 
-DEFAULT_BOTTLENECK = 512
-
 
 def attach_shallow(places: Places, letters: str, bottleneck: int) -> nn.ModuleDict:
     """Attaches blocks to what the encoders hand to the decoder.

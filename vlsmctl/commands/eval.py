@@ -23,7 +23,7 @@ def evaluate(
     run: Annotated[
         Path | None, typer.Argument(help="A run folder (default: the latest run).", show_default=False)
     ] = None,
-    split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
+    split: Annotated[str, typer.Option(help="train, val, test, or all of them.")] = "test",
     prompts: Annotated[
         str | None,
         typer.Option(

@@ -3,149 +3,282 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from vlsmctl.commands.prepare_lines import recognised_lines, set_lines
 from vlsmctl.console import console, out, track
 from vlsmctl.errors import SOME_FAILED, UsageError, VlsmctlError
 
 if TYPE_CHECKING:
     from vlsmctl.datasets.build import Outcome, Plan
-    from vlsmctl.datasets.records import LeftOut
+    from vlsmctl.datasets.jobs import Job, Offer
+    from vlsmctl.datasets.recognition import Recognised, Root
 
-DEFAULT_RAW = Path("data/raw")
-_SHOWN = 50
+DEFAULT_OUT = Path("data")
+INFO = "dataset.json"
 
 
 def prepare(
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="NAME", help="fuseg, phantom, generic; without it, what lies under --raw."),
+        typer.Argument(
+            metavar="NAME", help="Data sets (see vlsmctl presets); without it, what lies under --raw."
+        ),
     ] = None,
     raw: Annotated[
         Path | None,
-        typer.Option(help="The raw data (default: data/raw). phantom needs none.", show_default=False),
+        typer.Option(help="The raw data, or an archive of it (default: OUT/raw).", show_default=False),
     ] = None,
-    out_folder: Annotated[Path, typer.Option("--out", help="Where prepared data sets go.")] = Path("data"),
-    seed: Annotated[int, typer.Option(min=0, help="For the split, and for drawing phantoms.")] = 42,
+    out_folder: Annotated[Path, typer.Option("--out", help="Where prepared data sets go.")] = DEFAULT_OUT,
+    plan: Annotated[bool, typer.Option("--plan", help="Show what would be done; write nothing.")] = False,
+    download: Annotated[
+        bool, typer.Option("--download", help="Download the raw data first, where its licence allows it.")
+    ] = False,
+    accept_terms: Annotated[
+        bool, typer.Option("--accept-terms", help="Agree to the terms of what is downloaded.")
+    ] = False,
+    name: Annotated[str | None, typer.Option(help="Name of the data set (one at a time).")] = None,
     class_word: Annotated[
         str | None, typer.Option("--class", help='What the masks show, for the prompts: "polyp".')
     ] = None,
-    name: Annotated[str | None, typer.Option(help="Name of the data set (one at a time).")] = None,
-    plan: Annotated[bool, typer.Option("--plan", help="Show what would be done; write nothing.")] = False,
+    labels: Annotated[
+        list[str] | None,
+        typer.Option(help='What label numbers mean, one\'s own data: 1="left ventricle",2=myocardium.'),
+    ] = None,
+    axis: Annotated[
+        int | None,
+        typer.Option(min=0, max=2, help="Voxel axis to cut volumes along (default: as predict does)."),
+    ] = None,
+    empty: Annotated[
+        str | None,
+        typer.Option(help="Empty masks: keep, drop, or the share to keep, as 0.1.", show_default=False),
+    ] = None,
+    protocol: Annotated[
+        Literal["default", "medvlsm"], typer.Option(help="Whose split into train, val and test.")
+    ] = "default",
+    annotations: Annotated[
+        Path | None, typer.Option(help="MedVLSM's annotation files, for its prompts and split.")
+    ] = None,
+    attributes: Annotated[
+        Literal["correct", "medvlsm"], typer.Option(help="Rule for the words size, place and count.")
+    ] = "correct",
+    audit: Annotated[bool, typer.Option("--audit", help="Tell the leaks between the splits.")] = False,
+    preview: Annotated[
+        bool, typer.Option("--preview", help="Write a sheet of pictures, outlines and prompts.")
+    ] = False,
+    export: Annotated[
+        Literal["medvlsm"] | None, typer.Option(help="Also write annotations in MedVLSM's format.")
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 3 on any warning.")] = False,
+    seed: Annotated[int, typer.Option(min=0, help="For the split, and for drawing phantoms.")] = 42,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes (default: one a core).", show_default=False)
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Turn raw data into a data set to train on: OUT/NAME with images, masks, prompts and splits."""
-    from vlsmctl.datasets import build
+    from vlsmctl.datasets.build import empty_share
+    from vlsmctl.datasets.jobs import named_jobs, recognised_jobs
 
-    wanted = _wanted(names or [], raw)
-    if name is not None and len(wanted) > 1:
-        found = ", ".join(kind for kind, _ in wanted)
-        raise UsageError(f"--name names one data set, but there are {len(wanted)}: {found}")
-    _check_distinct(wanted)
-    documents: list[dict[str, Any]] = []
-    failed: list[VlsmctlError] = []
-    for kind, root in wanted:
-        try:
-            if plan:
-                documents.append(_plan_document(build.plan(kind, root, out_folder, rename=name)))
-            else:
-                outcome = build.prepare(
-                    kind, root, out_folder, seed=seed, class_word=class_word, rename=name, progress=track
-                )
-                documents.append(_outcome_document(outcome))
-        except VlsmctlError as error:
-            if len(wanted) == 1:
-                raise
-            failed.append(error)
-            console().print(f"{kind}: {error}", markup=False)
-    if failed and not documents:
-        raise failed[0]
-    _show(documents, as_json)
-    if not plan and (failed or any(document["left_out"] for document in documents)):
+    if empty is not None:
+        empty_share(empty)
+    listing: dict[str, Any] = {
+        "labels": _labels(labels or []), "axis": axis, "empty": empty, "protocol": protocol,
+    }  # fmt: skip
+    making = {"seed": seed, "class_word": class_word, "attributes": attributes}
+    later = _Later(audit, preview, export is not None)
+    document: dict[str, Any] = {}
+    if names:
+        jobs = named_jobs(
+            names, raw, out_folder,
+            rename=name, class_word=class_word, download=download, accepted=accept_terms,
+        )  # fmt: skip
+    else:
+        recognised, jobs, offers = recognised_jobs(raw, out_folder, rename=name, class_word=class_word)
+        document = _recognised_document(recognised, offers)
+        if not jobs:
+            raise UsageError("\n".join(recognised_lines(document)), hint=_next_step(document))
+    again = raw is None and not download and later.anything
+
+    def done(job: Job) -> dict[str, Any]:
+        notes = _annotations(job.kind, annotations, protocol, out_folder, accept_terms)
+        made: dict[str, Any] = {"name": job.target}
+        if plan:
+            return _planned(job, out_folder, annotations=notes, **listing)
+        if not (again and (out_folder / job.target / INFO).is_file()):
+            made = _prepared(job, out_folder, workers, annotations=notes, **listing, **making)
+        return made | _acted(job, out_folder, notes if protocol == "medvlsm" else None, later)
+
+    document["datasets"], failed = _each(jobs, done)
+    _show(document, as_json)
+    amiss = any(one.get("left_out") or (strict and _warned(one)) for one in document["datasets"])
+    if not plan and (failed or amiss):
         raise typer.Exit(SOME_FAILED)
 
 
-def _wanted(names: list[str], raw: Path | None) -> list[tuple[str, Path | None]]:
-    from vlsmctl.datasets import build
+@dataclass(frozen=True)
+class _Later:
+    """What is done with a prepared set."""
 
-    if not names:
-        return list(build.recognise(raw or DEFAULT_RAW))
-    default = raw or (DEFAULT_RAW if DEFAULT_RAW.is_dir() else None)
-    return [(name, default) for name in dict.fromkeys(names)]
+    audit: bool
+    preview: bool
+    export: bool
+
+    @property
+    def anything(self) -> bool:
+        return self.audit or self.preview or self.export
 
 
-def _check_distinct(wanted: list[tuple[str, Path | None]]) -> None:
-    from vlsmctl.datasets.build import slug
+def _each(jobs: list[Job], done: Callable[[Job], dict[str, Any]]) -> tuple[list[dict[str, Any]], bool]:
+    """The documents of all jobs, and whether one failed, which does not cost the others."""
+    documents: list[dict[str, Any]] = []
+    failed: list[VlsmctlError] = []
+    for job in jobs:
+        try:
+            documents.append(done(job))
+        except VlsmctlError as error:
+            failed.append(error)
+            if len(jobs) > 1:
+                console(always=True).print(f"{job.target}: {error}", markup=False)
+    if failed and not documents:
+        raise failed[0]
+    return documents, bool(failed)
 
-    seen: dict[str, Path | None] = {}
-    for kind, root in wanted:
-        target = slug(root.resolve().name) if kind == "generic" and root is not None else kind
-        if target in seen:
+
+def _labels(given: list[str]) -> dict[int, str] | None:
+    """["1=left ventricle,2=myocardium"] -> {1: "left ventricle", 2: "myocardium"}."""
+    meanings: dict[int, str] = {}
+    for text in (part for each in given for part in re.split(r",(?=\s*\d+\s*=)", each)):
+        value, separator, meaning = text.partition("=")
+        meaning = meaning.strip().strip("\"'").strip()
+        if not (separator and value.strip().isdecimal() and meaning):
             raise UsageError(
-                f"'{seen[target]}' and '{root}' would both become the data set '{target}'",
-                hint="prepare them one at a time, with --raw PATH --name NAME",
+                f"--labels '{text}': expected NUMBER=NAME", hint='--labels 1="left ventricle",2=myocardium'
             )
-        seen[target] = root
+        meanings[int(value)] = meaning
+    return meanings or None
 
 
-def _plan_document(plan: Plan) -> dict[str, Any]:
+def _annotations(
+    kind: str, given: Path | None, protocol: str, out_folder: Path, accepted: bool
+) -> Path | None:
+    """MedVLSM's files: the user's, or, where its protocol asks for them, downloaded."""
+    from vlsmctl.datasets.obtaining import RAW, downloaded_annotations
+    from vlsmctl.datasets.pooling import POOLS
+
+    if given is not None or protocol == "default" or kind in POOLS:
+        return given
+    return downloaded_annotations(kind, out_folder / RAW / "medvlsm", accepted=accepted)
+
+
+def _planned(job: Job, out_folder: Path, **listing: Any) -> dict[str, Any]:
+    from vlsmctl.datasets.build import plan
+
+    found = plan(job.kind, job.raw, out_folder, rename=job.target, **listing)
     return {
-        "name": plan.name,
-        "kind": plan.kind,
-        "raw": plan.raw,
-        "folder": str(plan.folder),
-        "exists": plan.folder.exists(),
-        "pairs": plan.pairs,
-        "notes": list(plan.notes),
-        "left_out": _left_out(plan.left_out),
+        "name": found.name,
+        "kind": found.kind,
+        "raw": found.raw,
+        "folder": str(found.folder),
+        "exists": found.folder.exists(),
+        "records": found.records,
+        "expected": found.expected,
+        **_told(found),
     }
 
 
-def _outcome_document(outcome: Outcome) -> dict[str, Any]:
+def _prepared(job: Job, out_folder: Path, workers: int | None, **choices: Any) -> dict[str, Any]:
+    from vlsmctl.datasets.build import prepare
+
+    made = prepare(
+        job.kind, job.raw, out_folder, rename=job.target, workers=workers, progress=track, **choices
+    )
     return {
-        "name": outcome.name,
-        "folder": str(outcome.folder),
-        "counts": outcome.counts,
-        "empty_masks": outcome.empty,
-        "notes": list(outcome.notes),
-        "left_out": _left_out(outcome.left_out),
+        "name": made.name,
+        "folder": str(made.folder),
+        "counts": made.counts,
+        "empty_masks": made.empty,
+        "images": made.images,
+        "unchanged": made.reused,
+        **_told(made),
     }
 
 
-def _left_out(left_out: tuple[LeftOut, ...]) -> list[dict[str, str]]:
-    return [{"file": one.file, "expected": one.expected, "found": one.found} for one in left_out]
+def _told(found: Plan | Outcome) -> dict[str, Any]:
+    return {
+        "notes": list(found.notes),
+        "warnings": list(found.warnings),
+        "left_out": [asdict(one) for one in found.left_out],
+    }
 
 
-def _show(documents: list[dict[str, Any]], as_json: bool) -> None:
+def _acted(job: Job, out_folder: Path, published: Path | None, later: _Later) -> dict[str, Any]:
+    """Audit, preview and export of a prepared set."""
+    if not later.anything:
+        return {}
+    from vlsmctl.datasets import annotations
+    from vlsmctl.datasets.audit import audit_lines
+    from vlsmctl.datasets.kinds import DATASETS
+    from vlsmctl.datasets.manifest import read_manifest
+    from vlsmctl.datasets.prepared import audit_prepared
+    from vlsmctl.datasets.staging import EXPORT
+
+    manifest = read_manifest(out_folder / job.target)
+    document: dict[str, Any] = {"folder": str(manifest.folder)}
+    if later.audit:
+        found = None
+        if published is not None:
+            name = DATASETS[job.kind].annotations or job.kind
+            found = annotations.read_annotations(annotations.find_annotations(published, name))
+        leaks = audit_prepared(manifest, found)
+        document |= {"audit": leaks.as_dict(), "leaks": audit_lines(leaks)}
+    if later.preview:
+        from vlsmctl.preview import write_data_sheet
+
+        document["preview"] = str(write_data_sheet(manifest))
+    if later.export:
+        target = manifest.folder / EXPORT
+        annotations.export_medvlsm(manifest.records, manifest.folder, target)
+        document["export"] = str(target)
+    return document
+
+
+def _recognised_document(recognised: Recognised, offers: list[Offer]) -> dict[str, Any]:
+    return {
+        "recognised": [_root(root) for root in recognised.roots],
+        "not_used": [_root(root) for root in recognised.others],
+        "archives": [{"name": one.name, "path": str(one.path)} for one in recognised.archives],
+        "own": [{"path": str(o.path), "records": o.records, "command": o.command} for o in offers],
+    }
+
+
+def _root(root: Root) -> dict[str, Any]:
+    return {**asdict(root), "path": str(root.path)}
+
+
+def _next_step(document: dict[str, Any]) -> str:
+    if document["own"]:
+        return str(document["own"][0]["command"])
+    archive = document["archives"][0]
+    return f'vlsmctl prepare {archive["name"]} --raw "{archive["path"]}"'
+
+
+def _show(document: dict[str, Any], as_json: bool) -> None:
     if as_json:
-        typer.echo(json.dumps({"datasets": documents}, indent=1))
+        typer.echo(json.dumps(document, indent=1))
         return
-    screen = out()
-    for document in documents:
-        for line in _lines(document):
-            screen.print(line, markup=False)
+    lines = recognised_lines(document)
+    for one in document["datasets"]:
+        lines += set_lines(one)
+    for line in lines:
+        out().print(line, markup=False)
 
 
-def _lines(document: dict[str, Any]) -> list[str]:
-    """A document as lines for people."""
-    if "pairs" in document:
-        head = f"{document['name']}: {document['pairs']} images with masks in {document['raw']}"
-        verb = "would be made again" if document["exists"] else "would be made"
-        lines = [head, f"  {document['folder']} {verb}; nothing was written"]
-    else:
-        counts = ", ".join(f"{count} {split}" for split, count in document["counts"].items())
-        lines = [f"{document['folder']}: {counts}; {document['empty_masks']} with an empty mask"]
-    lines += [f"  note: {note}" for note in document["notes"]]
-    left_out = document["left_out"]
-    if left_out:
-        lines.append(f"  left out: {len(left_out)}")
-    lines += [
-        f"    {one['file']}: expected {one['expected']}, found {one['found']}" for one in left_out[:_SHOWN]
-    ]
-    if len(left_out) > _SHOWN:
-        more = "--json lists them all" if "pairs" in document else "dataset.json lists them all"
-        lines.append(f"    and {len(left_out) - _SHOWN} more; {more}")
-    return lines
+def _warned(document: dict[str, Any]) -> bool:
+    return bool(document.get("warnings") or document.get("leaks"))

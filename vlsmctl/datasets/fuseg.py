@@ -9,20 +9,28 @@ Source: https://github.com/uwm-bigdata/wound-segmentation, folder data/Foot Ulce
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
-from vlsmctl.datasets.generic import pair_folders
+from vlsmctl.datasets.download import Download
+from vlsmctl.datasets.folders import Folder
+from vlsmctl.datasets.pairs import pair_folders
 from vlsmctl.datasets.records import Item, Kind, LeftOut, Listing
 
-_TITLE = "Foot Ulcer Segmentation Challenge"
-_BELOW = ("", "fuseg", _TITLE, f"data/{_TITLE}", f"wound-segmentation/data/{_TITLE}")
 _SPLITS = {"train": "train", "validation": "test"}
 
 
-def find(folder: Path) -> Path | None:
-    """The challenge's folder: the given one, or where a clone of the repository has it."""
-    candidates = [folder / below for below in _BELOW]
-    return next((root for root in candidates if any(_has_labels(root, part) for part in _SPLITS)), None)
+def matches(folder: Folder) -> bool:
+    """train or validation with images/ and labels/, whose pictures are called by four digits."""
+    return any(
+        images is not None and folder.below(part, "labels") is not None and _are_numbers(images.files)
+        for part in _SPLITS
+        for images in (folder.below(part, "images"),)
+    )
+
+
+def _are_numbers(names: tuple[str, ...]) -> bool:
+    return bool(names) and all(re.fullmatch(r"\d{4}\.png", name) for name in names[:20])
 
 
 def list_items(root: Path) -> Listing:
@@ -48,11 +56,21 @@ def _has_labels(root: Path, part: str) -> bool:
 
 
 FUSEG = Kind(
+    title="Foot Ulcer Segmentation Challenge: photographs of feet",
     layout="train/images, train/labels, validation/images, validation/labels (0011.png, ...)",
     source="https://github.com/uwm-bigdata/wound-segmentation, data/Foot Ulcer Segmentation Challenge",
     licence="CC BY-NC (research use), as its authors state",
     split_rule="test is the official validation set (the official test set has no masks); val is a seeded"
     " 10 % of the official training set, identical images kept together; train is the rest of it",
-    find=find,
+    matches=matches,
     list_items=list_items,
+    expected=1010,
+    archives=("wound-segmentation*.zip", "fuseg*.zip", "foot*ulcer*.zip"),
+    downloads=(
+        Download(
+            "https://github.com/uwm-bigdata/wound-segmentation/archive/refs/heads/master.zip",
+            "wound-segmentation.zip",
+        ),
+    ),
+    terms="CC BY-NC: for non-commercial use, with attribution",
 )

@@ -1,27 +1,33 @@
-"""Anybody's own data: `images/` and `masks/` with equal stems, and, if wanted, a `prompts.csv`.
+"""Anybody's own data: pictures or volumes with masks, recognised by how their names go together.
 
-prompts.csv has a column `id` (the stem) or `image` (the file name), and any of: `prompt` or `p1`..`pN`,
-`split` (train, val, test), `group` (patient or sequence: a group never lies in two splits).
+Folders side by side (images/ and masks/, imagesTr/ and labelsTr/, ...) with equal names or a suffix such
+as `_mask`, or one folder with suffixes; train/, val/ and test/ above or below them give the split. A
+`prompts.csv`, if wanted, has a column `id` (the stem) or `image` (the file name), and any of: `prompt` or
+`p1`..`pN`, `split` (train, val, test), `group` (patient or sequence: a group never lies in two splits).
 """
 
 from __future__ import annotations
 
 import csv
+import difflib
 import re
-from collections import defaultdict
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
+from vlsmctl.datasets.folders import Folder, read_folder
 from vlsmctl.datasets.manifest import Prompts
+from vlsmctl.datasets.pairs import PROMPTS_FILE as PROMPTS_FILE
+from vlsmctl.datasets.pairs import SUFFIXES as SUFFIXES
+from vlsmctl.datasets.pairs import merged, pair_folders
 from vlsmctl.datasets.records import Item, Kind, LeftOut, Listing
+from vlsmctl.datasets.rules import SPLIT_FOLDERS, Part, Rule, nothing_pairs, passed_over
+from vlsmctl.datasets.rules import find_rule as find_rule
+from vlsmctl.datasets.sources import LabelPicture, MaskFiles
+from vlsmctl.datasets.volumes import Target, list_volumes, targets
 from vlsmctl.errors import UsageError
 
-PROMPTS_FILE = "prompts.csv"
-SUFFIXES = (
-    ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".jp2", ".ppm", ".pgm", ".pbm",
-)  # fmt: skip
-_LITTER = ("thumbs.db", "desktop.ini")
-_SPLITS = {"train": "train", "val": "val", "validation": "val", "test": "test"}
+_COLUMNS = ("id", "image", "prompt", "split", "group")
 
 
 @dataclass(frozen=True)
@@ -34,82 +40,132 @@ class Row:
     prompts: Prompts | None
 
 
-def find(folder: Path) -> Path | None:
-    """The folder itself, when it holds images/ and masks/."""
-    return folder if (folder / "images").is_dir() and (folder / "masks").is_dir() else None
+def list_items(root: Path, *, labels: Mapping[int, str] | None = None, axis: int | None = None) -> Listing:
+    """One's own pairs, with what prompts.csv says of them.
 
+    labels: label number -> class: the masks are label maps, and each image has an item for each class;
+    None: what is bright (in volumes: not 0) counts. axis: the voxel axis to slice volumes along, 0 to 2;
+    None: as `predict` does.
 
-def list_items(root: Path) -> Listing:
-    """The pairs of images/ and masks/, with what prompts.csv says about them.
-
-    Raises UsageError: a prompts.csv that cannot be read.
+    Raises UsageError: nothing that goes together, a prompts.csv that cannot be read, or `axis` for
+    pictures.
     """
-    listing = pair_folders(root, root / "images", root / "masks")
-    if not (root / PROMPTS_FILE).is_file():
+    folder = read_folder(root)
+    rule = find_rule(folder)
+    if rule is None:
+        raise nothing_pairs(folder)
+    if axis is not None and rule.kind == "pictures":
+        raise UsageError(
+            f"an axis to slice along (found: {axis}) is for volumes, but {root} holds pictures"
+        )
+    clash = sum(len(part.stems) for part in rule.parts) > len(_all_stems(rule))
+    listing = merged(_list_part(root, part, clash, labels, axis) for part in rule.parts)
+    notes = (f"paired by the rule: {rule.text}", *passed_over(folder, rule))
+    listing = replace(listing, notes=notes + listing.notes)
+    return _with_rows(root, listing) if PROMPTS_FILE in folder.files else listing
+
+
+def _all_stems(rule: Rule) -> frozenset[str]:
+    return frozenset().union(*(part.stems for part in rule.parts))
+
+
+def _list_part(
+    root: Path, part: Part, clash: bool, labels: Mapping[int, str] | None, axis: int | None
+) -> Listing:
+    """clash: whether parts share names, so that ids begin with the split."""
+    images, masks = root / part.images, root / part.masks
+    prefix = f"{part.split}-" if clash else ""
+    if part.kind == "volumes":
+        return list_volumes(
+            root, images, masks, prefix=prefix, split=part.split, image_suffix=part.image_suffix,
+            mask_suffix=part.mask_suffix, labels=labels, axis=axis,
+        )  # fmt: skip
+    listing = pair_folders(
+        root, images, masks, prefix=prefix, split=part.split, image_suffix=part.image_suffix,
+        mask_suffix=part.mask_suffix,
+    )  # fmt: skip
+    if labels is None:
         return listing
-    rows, passed_over = read_rows(root / PROMPTS_FILE)
-    items, used = [], set()
-    for item in listing.items:
-        row = rows.get(item.id) or rows.get(item.image.name)
-        if row is not None:
-            used.add(row.line)
-            item = replace(item, split=row.split, group=row.group, prompts=row.prompts)
-        items.append(item)
-    unused = [(name, row.line) for name, row in rows.items() if row.line not in used]
-    left_out = [
-        LeftOut(f"{PROMPTS_FILE}, line {line}", "an image and a mask of that name", f"'{name}'")
-        for name, line in unused
-    ]
-    return Listing(
-        tuple(items), listing.left_out + tuple(left_out), listing.notes + _notes(items, passed_over)
+    classes = targets(labels)
+    return replace(
+        listing,
+        items=tuple(each for item in listing.items for each in _per_class(item, classes)),
+        warnings=listing.warnings + _lossy(listing),
     )
 
 
-def pair_folders(
-    root: Path, images: Path, masks: Path, prefix: str = "", split: str | None = None
-) -> Listing:
-    """Pairs the pictures of two folders by their stems; ids are the stems after `prefix`.
-
-    What has no partner, shares its stem with another file, or is no picture by its name is left out;
-    hidden files are passed over.
-    """
-    left_out: list[LeftOut] = []
-    image_files = _by_stem(root, images, left_out)
-    mask_files = _by_stem(root, masks, left_out)
-    items = [
-        Item(prefix + stem, path, mask_files[stem], split=split)
-        for stem, path in image_files.items()
-        if stem in mask_files
-    ]
-    for files, other, word in ((image_files, masks, "a mask"), (mask_files, images, "an image")):
-        partners = mask_files if files is image_files else image_files
-        left_out += [
-            LeftOut(
-                _relative(path, root), f"{word} {_relative(other, root)}/{stem}.*", "none that is usable"
+def _per_class(item: Item, classes: tuple[Target, ...]) -> Iterator[Item]:
+    for path in item.mask.files:
+        for each in classes:
+            yield replace(
+                item,
+                id=f"{item.id}-{each.slug}",
+                mask=LabelPicture(path, each.values),
+                image_name=item.id,
+                words={"class": each.name},
+                attributes=each.attributes,
             )
-            for stem, path in files.items()
-            if stem not in partners
-        ]
-    return Listing(tuple(items), tuple(left_out))
 
 
-def _by_stem(root: Path, folder: Path, left_out: list[LeftOut]) -> dict[str, Path]:
-    stems: dict[str, list[Path]] = defaultdict(list)
-    for path in sorted(folder.iterdir(), key=lambda path: path.name):
-        if path.name.startswith(".") or path.name.lower() in _LITTER:
-            continue
-        if path.is_dir():
-            left_out.append(LeftOut(_relative(path, root), "pictures without subfolders", "a folder"))
-        elif path.suffix.lower() not in SUFFIXES:
-            found = f"a file of the kind '{path.suffix}'"
-            left_out.append(LeftOut(_relative(path, root), "a picture (.png, .jpg, .tif, ...)", found))
-        else:
-            stems[path.stem].append(path)
-    for stem, paths in stems.items():
-        if len(paths) > 1:
-            names = ", ".join(path.name for path in paths)
-            left_out.append(LeftOut(_relative(paths[0], root), f"one picture called '{stem}'", names))
-    return {stem: paths[0] for stem, paths in stems.items() if len(paths) == 1}
+def _lossy(listing: Listing) -> tuple[str, ...]:
+    masks = [
+        item.mask.paths[0].suffix.lower() for item in listing.items if isinstance(item.mask, MaskFiles)
+    ]
+    lossy = sum(suffix in (".jpg", ".jpeg") for suffix in masks)
+    if not lossy:
+        return ()
+    return (f"{lossy} of {len(masks)} label maps are JPEG, which changes label numbers along edges",)
+
+
+def _with_rows(root: Path, listing: Listing) -> Listing:
+    """The listing with what prompts.csv says of its items."""
+    rows, passed_over = read_rows(root / PROMPTS_FILE)
+    items, used = [], set[int]()
+    for item in listing.items:
+        names = (item.id, item.image_name, item.image.path.name, item.group)
+        key = next((name for name in names if name in rows), None)
+        if key is not None:
+            row = rows[key]
+            used.add(row.line)
+            # A text for the image as a whole does not fit its classes one by one.
+            prompts = row.prompts if key == item.id or "class" not in item.words else None
+            item = replace(
+                item, split=row.split or item.split, group=row.group or item.group, prompts=prompts
+            )
+        items.append(item)
+    left_out = tuple(
+        LeftOut(f"{PROMPTS_FILE}, line {row.line}", "an image and a mask of that name", f"'{name}'")
+        for name, row in rows.items()
+        if row.line not in used
+    )
+    notes, warnings = _told_columns(passed_over)
+    return Listing(
+        tuple(items),
+        listing.left_out + left_out,
+        listing.notes + _own_prompts(items) + notes,
+        listing.warnings + warnings,
+    )
+
+
+def _own_prompts(items: list[Item]) -> tuple[str, ...]:
+    own = sum(item.prompts is not None for item in items)
+    if not 0 < own < len(items):
+        return ()
+    return (f"{len(items) - own} of {len(items)} images have no prompt in {PROMPTS_FILE}: theirs are made",)
+
+
+def _told_columns(passed_over: list[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Notes on columns that mean nothing here, and warnings where a name looks misspelt."""
+    known = (*_COLUMNS, *(f"p{number}" for number in range(1, 10)))
+    near = {column: difflib.get_close_matches(column.lower(), known, 1, 0.8) for column in passed_over}
+    others = [column for column, names in near.items() if not names]
+    notes = (f"columns of {PROMPTS_FILE} that were passed over: {', '.join(others)}",) if others else ()
+    warnings = tuple(
+        f"column '{column}' of {PROMPTS_FILE} is unknown and was passed over; the nearest is '{names[0]}'"
+        for column, names in near.items()
+        if names
+    )
+    return notes, warnings
 
 
 def read_rows(path: Path) -> tuple[dict[str, Row], list[str]]:
@@ -148,19 +204,21 @@ def read_rows(path: Path) -> tuple[dict[str, Row], list[str]]:
                 f"{path}, line {line}: '{name}' is there twice (first in line {rows[name].line})"
             )
         rows[name] = _row(path, line, texts)
-    known = {"id", "image", "prompt", "split", "group"}
-    return rows, [column for column in columns if column not in known and not _is_prompt(column)]
+    return rows, [column for column in columns if column not in _COLUMNS and not _is_prompt(column)]
 
 
 def _row(path: Path, line: int, texts: dict[str, str]) -> Row:
     split = texts.get("split", "").lower()
-    if split and split not in _SPLITS:
+    if split and split not in SPLIT_FOLDERS:
         raise UsageError(f"{path}, line {line}: expected a split train, val or test, found '{split}'")
     prompts: Prompts = {column: text for column, text in texts.items() if _is_prompt(column) and text}
     if texts.get("prompt"):
         prompts.setdefault("p1", texts["prompt"])
     return Row(
-        line, _SPLITS.get(split), texts.get("group") or None, {"p0": "", **prompts} if prompts else None
+        line,
+        SPLIT_FOLDERS.get(split),
+        texts.get("group") or None,
+        {"p0": "", **prompts} if prompts else None,
     )
 
 
@@ -168,28 +226,18 @@ def _is_prompt(column: str) -> bool:
     return re.fullmatch(r"p[1-9]\d*", column) is not None
 
 
-def _notes(items: list[Item], passed_over: list[str]) -> tuple[str, ...]:
-    notes = []
-    own = sum(item.prompts is not None for item in items)
-    if 0 < own < len(items):
-        notes.append(
-            f"{len(items) - own} of {len(items)} images have no prompt in {PROMPTS_FILE}: theirs are made"
-        )
-    if passed_over:
-        notes.append(f"columns of {PROMPTS_FILE} that were passed over: {', '.join(passed_over)}")
-    return tuple(notes)
-
-
-def _relative(path: Path, root: Path) -> str:
-    return path.relative_to(root).as_posix()
+def matches(folder: Folder) -> bool:
+    """Whether a folder holds images and masks that go together, of whatever origin."""
+    return find_rule(folder) is not None
 
 
 GENERIC = Kind(
-    layout="images/ and masks/ (rename or link yours) with equal file stems, and, if wanted, prompts.csv",
+    title="one's own pictures or volumes",
+    layout="images/ and masks/ with equal names, or NAME.png with NAME_mask.png; NIfTI or DICOM likewise",
     source="the user's own",
     licence="the user's own",
-    split_rule="prompts.csv where it has a split, else seeded 70 % train, 10 % val, 20 % test; groups and"
-    " identical images stay together, images with an empty mask are spread evenly",
-    find=find,
+    split_rule="prompts.csv or train/, val/ and test/ where they say, else seeded 70 % train, 10 % val,"
+    " 20 % test; groups, the slices of a volume and identical images stay together",
+    matches=matches,
     list_items=list_items,
 )

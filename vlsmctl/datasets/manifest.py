@@ -14,10 +14,11 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from vlsmctl.errors import UsageError
-from vlsmctl.files import write_json, write_text
+from vlsmctl.files import atomic_path, write_json
 
 FORMAT = 1
 SPLITS = ("train", "val", "test")
+ALL = "all"
 MANIFEST, INFO = "manifest.jsonl", "dataset.json"
 
 Prompts = dict[str, str | list[str]]
@@ -56,8 +57,9 @@ class Manifest:
     hash: str
 
     def split(self, name: str) -> tuple[Record, ...]:
-        """The records of one split, in file order. Raises UsageError: no such split, or it is empty."""
-        chosen = tuple(record for record in self.records if record.split == name)
+        """The records of one split, in file order; "all": of all three. Raises UsageError: no such
+        split, or it is empty."""
+        chosen = tuple(record for record in self.records if name in (ALL, record.split))
         if not chosen:
             counts = {split: sum(record.split == split for record in self.records) for split in SPLITS}
             there = ", ".join(f"{split} ({count})" for split, count in counts.items() if count)
@@ -99,13 +101,15 @@ def read_manifest(folder: Path) -> Manifest:
 
 def write_manifest(folder: Path, records: Iterable[Record], info: dict[str, Any]) -> None:
     """Writes both files, each atomically, `dataset.json` last; `info` gains `format` and
-    `manifest_hash`. The bytes depend on the arguments only."""
-    lines = (json.dumps(asdict(record), ensure_ascii=False) + "\n" for record in records)
-    text = "".join(lines)
+    `manifest_hash`. The bytes depend on the arguments only. Records are taken one at a time."""
     (folder / INFO).unlink(missing_ok=True)  # until the new one is there, the folder is not finished
-    write_text(folder / MANIFEST, text)
-    digest = hashlib.sha256(text.encode()).hexdigest()
-    write_json(folder / INFO, {"format": FORMAT, **info, "manifest_hash": digest})
+    digest = hashlib.sha256()
+    with atomic_path(folder / MANIFEST) as path, path.open("wb") as stream:
+        for record in records:
+            line = (json.dumps(asdict(record), ensure_ascii=False) + "\n").encode()
+            digest.update(line)
+            stream.write(line)
+    write_json(folder / INFO, {"format": FORMAT, **info, "manifest_hash": digest.hexdigest()})
 
 
 def _read_info(path: Path) -> dict[str, Any]:

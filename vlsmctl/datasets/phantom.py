@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
+from vlsmctl.datasets.folders import Folder
 from vlsmctl.datasets.generic import PROMPTS_FILE, list_items
 from vlsmctl.datasets.manifest import SPLITS
 from vlsmctl.datasets.records import Kind, Progress
@@ -103,9 +104,9 @@ def write_raw(folder: Path, seed: int, counts: Sequence[int], progress: Progress
         csv.writer(stream).writerows(rows)
 
 
-def _nowhere(folder: Path) -> Path | None:
+def _nowhere(_: Folder) -> bool:
     """Phantoms are made, not found."""
-    return None
+    return False
 
 
 def _lesion_count(rng: np.random.Generator) -> int:
@@ -276,11 +277,12 @@ def _view(size: int, y: FloatImage, x: FloatImage, radius: float, cut: bool) -> 
 
 
 PHANTOM = Kind(
+    title="phantom: synthetic endoscopy frames",
     layout="none: phantoms are drawn, without --raw",
     source="drawn by vlsmctl; synthetic, no patient was involved",
     licence="Apache-2.0",
     split_rule="drawn split by split; a group (frames of one look) never lies in two splits",
-    find=_nowhere,
+    matches=_nowhere,
     list_items=list_items,
     make=write_raw,
 )

@@ -63,10 +63,24 @@ class SliceView:
         )
 
 
-def slice_view(affine: NDArray[np.float64], shape: tuple[int, ...]) -> SliceView:
+@dataclass(frozen=True)
+class Grid:
+    """Where the voxels of a volume lie.
+
+    affine: float64 [4, 4], voxel index -> mm, RAS+. shape: voxels along the three axes. volumes: of a
+    4D file, else 1.
+    """
+
+    affine: NDArray[np.float64]
+    shape: tuple[int, int, int]
+    volumes: int = 1
+
+
+def slice_view(affine: NDArray[np.float64], shape: tuple[int, ...], axis: int | None = None) -> SliceView:
     """The way to show a volume slice by slice.
 
-    affine: [4, 4], voxel index -> mm, RAS+, invertible. shape: voxels along the three axes.
+    affine: [4, 4], voxel index -> mm, RAS+, invertible. shape: voxels along the three axes. axis: the
+    voxel axis to follow, 0 to 2, where it is not to be chosen.
 
     Slices follow the axis with the largest spacing; of (nearly, within 5 %) equal ones the axis
     nearest to superior-inferior. An axis of one voxel, when there is exactly one, is that of the slices.
@@ -78,7 +92,8 @@ def slice_view(affine: NDArray[np.float64], shape: tuple[int, ...]) -> SliceView
     flat = [axis for axis in range(3) if shape[axis] == 1]
     candidates = [axis for axis in range(3) if spacing[axis] >= _NEARLY_EQUAL * spacing.max()]
     unit = affine[_SUPERIOR, :3] / spacing
-    axis = flat[0] if len(flat) == 1 else max(candidates, key=lambda each: (abs(unit[each]), each))
+    if axis is None:
+        axis = flat[0] if len(flat) == 1 else max(candidates, key=lambda each: (abs(unit[each]), each))
     first, second = (other for other in range(3) if other != axis)
     # Top to bottom runs along the more superior of the two world axes (of R, A, S: the later one).
     transposed = bool(world[first, 0] < world[second, 0])
@@ -91,9 +106,23 @@ def slice_view(affine: NDArray[np.float64], shape: tuple[int, ...]) -> SliceView
     )
 
 
-def open_nifti(found: Found) -> Scan:
+def read_grid(path: Path) -> Grid:
+    """Where the voxels of a NIfTI file lie, by its header alone. Raises UnreadableFile, as `open_nifti`."""
+    image, space = _load(path)
+    volumes = int(np.prod(image.shape[3:]))
+    return Grid(_in_mm(np.asarray(image.affine, np.float64), image.header), space, volumes)
+
+
+def read_planes(path: Path, axis: int) -> Callable[[int], NDArray[Any]]:
+    """Number of the plane across a voxel axis -> its values along the two other axes, scaled by the
+    header, read in slabs as `open_nifti` does. Raises UnreadableFile, as that does."""
+    image, space = _load(path)
+    return _plane_reader(path, image.dataobj, axis, space, int(np.prod(image.shape[3:])))
+
+
+def open_nifti(found: Found, view: SliceView | None = None) -> Scan:
     """A NIfTI file as a scan; the frames of a 4D file are the slices of its first volume, then of
-    its second, and so on.
+    its second, and so on. view: how to show them, where not as `slice_view` says.
 
     Intensities are brought to 0..255 by the 0.5th and 99.5th percentile of the whole file. Slices are
     read when asked for, in slabs of at most 256 MiB of which one is kept (a compressed file cannot be
@@ -106,13 +135,10 @@ def open_nifti(found: Found) -> Scan:
     invertible, more than four dimensions, complex numbers.
     """
     path = found.source
-    with _refusing(path):
-        image = nib.load(path)
-        _check(path, image)
-        affine = np.asarray(image.affine, dtype=np.float64)
-        shape = tuple(int(length) for length in image.shape)
-    space = (*shape, 1, 1, 1)[:3]
-    view = slice_view(affine, space)
+    image, space = _load(path)
+    affine = np.asarray(image.affine, dtype=np.float64)
+    shape = tuple(int(length) for length in image.shape)
+    view = view or slice_view(affine, space)
     slices, volumes = space[view.axis], int(np.prod(shape[3:]))
     height, width = view.to_picture(np.empty([space[axis] for axis in range(3) if axis != view.axis])).shape
     read_plane = _plane_reader(path, image.dataobj, view.axis, space, volumes)
@@ -134,6 +160,15 @@ def open_nifti(found: Found) -> Scan:
         write_mask=write_mask,
         suffix=".nii.gz",
     )
+
+
+def _load(path: Path) -> tuple[Any, tuple[int, int, int]]:
+    """The file, its header checked, and its voxels along three axes."""
+    with _refusing(path):
+        image = nib.load(path)
+        _check(path, image)
+        first, second, third = (*(int(length) for length in image.shape), 1, 1, 1)[:3]
+        return image, (first, second, third)
 
 
 def _frame_reader(

@@ -20,6 +20,9 @@ from vlsmctl.quiet import without_warnings
 # A closed list: Pillow would otherwise also try formats that start other programs (EPS).
 _FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF", "JPEG2000", "PPM")
 _DEEP_MODES = ("I", "F", "I;16", "I;16L", "I;16B", "I;16N")
+_PLAIN = {"PNG": ".png", "JPEG": ".jpg"}
+_ORIENTATION = 0x0112
+_GREY_MODES = ("1", "L", *_DEEP_MODES)
 # TIFF tags and values
 _PHOTOMETRIC, _SAMPLES_PER_PIXEL = 262, 277
 _BLACK_IS_ZERO, _RGB, _SHORT = 1, 2, 3
@@ -57,6 +60,57 @@ def read_mask_picture(path: Path) -> NDArray[np.uint8]:
     red, green, blue = np.moveaxis(np.asarray(_opaque_rgb(image)), 2, 0)
     brightest: NDArray[np.uint8] = np.maximum(np.maximum(red, green), blue)
     return brightest
+
+
+def read_label_picture(path: Path) -> NDArray[np.int64]:
+    """A map of label numbers as stored: int64 [H, W], turned by its EXIF orientation.
+
+    Grey values of any depth (1 bit: 0 and 1), the indices of a palette, or the channel of a colour
+    picture whose channels are equal; where a picture is fully transparent, 0.
+
+    Raises UnreadableFile, as `read_picture` does, and for colours or fractions, which are no numbers.
+    """
+    image = _decode(path)
+    if image.mode in _DEEP_MODES:
+        return _whole_numbers(path, np.asarray(image))
+    if image.mode in ("1", "L", "P"):
+        return np.asarray(image).astype(np.int64) // _grey_step(path)
+    channels = np.asarray(image.convert("RGBA")).astype(np.int64)
+    opaque = channels[..., 3] > 0
+    coloured = (channels[..., :3] != channels[..., :1]).any(axis=2) & opaque
+    if coloured.any():
+        colours = np.unique(channels[coloured][:, :3], axis=0)
+        some = ", ".join(str(tuple(colour)) for colour in colours[:3].tolist())
+        raise UnreadableFile(
+            f"{path}: expected label numbers (grey values, or a palette), found {len(colours)} colours,"
+            f" such as {some}",
+            hint="give each colour its number first, and store the numbers as grey values",
+        )
+    return np.where(opaque, channels[..., 0], 0)
+
+
+def plain_suffix(path: Path) -> str | None:
+    """ ".png" or ".jpg" when the file is an 8-bit grey or RGB picture of that kind, upright and opaque."""
+    try:
+        with without_warnings(), Image.open(path, formats=tuple(_PLAIN)) as picture:
+            plain = (
+                picture.mode in ("L", "RGB")
+                and getattr(picture, "n_frames", 1) == 1
+                and not picture.has_transparency_data
+                and picture.getexif().get(_ORIENTATION, 1) == 1
+            )
+            return _PLAIN[str(picture.format)] if plain else None
+    except Exception:  # what cannot be vouched for is not plain
+        return None
+
+
+def is_coloured(path: Path) -> bool:
+    """Whether a PNG or JPEG that has been read before is stored in colour (RGB, palette, CMYK, ...)."""
+    try:
+        with without_warnings(), Image.open(path, formats=("PNG", "JPEG")) as picture:
+            return picture.mode not in _GREY_MODES
+    except UnidentifiedImageError:
+        return False  # neither PNG nor JPEG
 
 
 def write_mask_picture(mask: Mask, path: Path) -> None:
@@ -136,6 +190,8 @@ def _opaque_rgb(image: Image.Image) -> Image.Image:
     if not image.has_transparency_data:
         return image.convert("RGB")
     layered = image.convert("RGBA")
+    if not layered.getchannel("A").getbbox():  # alpha is 0 everywhere: it was never set, not meant
+        return layered.convert("RGB")
     black = Image.new("RGBA", layered.size, (0, 0, 0, 255))
     return Image.alpha_composite(black, layered).convert("RGB")
 
@@ -154,6 +210,23 @@ def _fitted_values(values: NDArray[np.generic]) -> NDArray[np.uint8]:
     fraction = values.dtype.kind == "f" and high <= 1
     scale = 255.0 if fraction else 255.0 / high if high > 255 else 1.0
     return np.rint(numbers * scale).astype(np.uint8)
+
+
+def _whole_numbers(path: Path, values: NDArray[np.generic]) -> NDArray[np.int64]:
+    numbers = values.astype(np.float64)
+    if not (np.isfinite(numbers) & (numbers == np.rint(numbers))).all():
+        raise UnreadableFile(f"{path}: expected whole label numbers, found fractions")
+    return numbers.astype(np.int64)
+
+
+def _grey_step(path: Path) -> int:
+    """What Pillow multiplies the grey values of a PNG with 2 or 4 bits a pixel by, to fill 0..255."""
+    with path.open("rb") as stream:
+        head = stream.read(26)
+    if not head.startswith(b"\x89PNG"):
+        return 1
+    depth, colour = head[24:26]
+    return 255 // (2**depth - 1) if colour == 0 and depth in (2, 4) else 1
 
 
 def _with_true_photometric(content: bytes) -> bytes:

@@ -1,0 +1,69 @@
+"""What a person should know of a data set before training on it: notes, and warnings to act upon."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+from vlsmctl.datasets.audit import AuditCase, audit, leak_lines, repeat_lines
+from vlsmctl.datasets.gathering import Gathered
+from vlsmctl.datasets.manifest import SPLITS
+from vlsmctl.datasets.records import Item
+
+
+@dataclass(frozen=True)
+class Checked:
+    """notes and warnings: lines for people. report: the same in numbers, for dataset.json."""
+
+    notes: tuple[str, ...]
+    warnings: tuple[str, ...]
+    report: dict[str, Any]
+
+
+def check(
+    gathered: Gathered, items: Mapping[str, Item], splits: Mapping[str, str], expected: int | None
+) -> Checked:
+    """Looks at a gathered data set with its splits (id -> split)."""
+    leaks = audit(_audit_cases(gathered, items, splits))
+    counts = Counter(splits.values())
+    notes = [*gathered.encoding.notes, *_empty_notes(gathered), *repeat_lines(leaks)]
+    warnings = leak_lines(leaks)
+    warnings += [f"no image is in {split}" for split in SPLITS if not counts[split]]
+    found = len(gathered.records) + gathered.dropped
+    if expected is not None and found != expected:
+        warnings.append(f"{found} records, where the whole data set has {expected}")
+    report = {
+        **dict(sorted(Counter(one.check for one in gathered.left_out).items())),
+        "empty_kept": gathered.empty,
+        "empty_dropped": gathered.dropped,
+        "leaks": leaks.as_dict(),
+    }
+    return Checked(tuple(notes), tuple(warnings), report)
+
+
+def _audit_cases(
+    gathered: Gathered, items: Mapping[str, Item], splits: Mapping[str, str]
+) -> list[AuditCase]:
+    return [
+        AuditCase(
+            id=seen.id,
+            split=splits[seen.id],
+            group=items[seen.id].group,
+            pixels=seen.pixels,
+            phash=seen.phash,
+            image=seen.image,
+            name=PurePosixPath(seen.image).stem,
+        )
+        for seen in gathered.records
+    ]
+
+
+def _empty_notes(gathered: Gathered) -> Sequence[str]:
+    if not gathered.dropped:
+        return ()
+    return (
+        f"{gathered.dropped} of {gathered.dropped + gathered.empty} records with an empty mask left out",
+    )

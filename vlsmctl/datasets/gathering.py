@@ -1,0 +1,154 @@
+"""All raw images and masks of a data set become files and facts, and what hangs on the whole set is
+decided: how its masks are encoded, and which of the empty ones stay."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from pathlib import Path
+
+from vlsmctl.datasets.encoding import Encoding, Survey
+from vlsmctl.datasets.inspection import Facts, Former, Task, facts_line, inspect, read_facts, tasks
+from vlsmctl.datasets.records import Item, LeftOut, Progress
+from vlsmctl.datasets.sources import BRIGHT
+from vlsmctl.datasets.staging import FACTS
+from vlsmctl.errors import NoReadableInput
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What stays in memory of a record until the splits are decided: some hundred bytes.
+
+    image: the prepared image's path. pixels: hash of its RGB pixels. phash: 64-bit perceptual hash.
+    foreground: fraction of the mask that is set. written: whether its files are there.
+    """
+
+    id: str
+    image: str
+    pixels: str
+    phash: int
+    foreground: float
+    written: bool
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """records: those that stay, in the order of the facts. empty: how many of them have an empty mask;
+    dropped: how many more had one. images: how many were looked at, reused: how many of those needed no
+    second look."""
+
+    records: tuple[Seen, ...]
+    encoding: Encoding
+    left_out: tuple[LeftOut, ...]
+    empty: int
+    dropped: int
+    images: int
+    reused: int
+
+
+def gather(
+    items: Sequence[Item],
+    root: Path,
+    folder: Path,
+    *,
+    rule: str,
+    empty_share: float,
+    seed: int,
+    former: Path | None,
+    workers: int,
+    progress: Progress,
+) -> Gathered:
+    """Writes images, masks and facts below `folder`.
+
+    rule: a key of ATTRIBUTE_RULES. empty_share: of the records with an empty mask, how many stay (0..1,
+    drawn with `seed`). former: the set as an earlier run prepared it, of which unchanged files are taken
+    over. Raises UsageError: masks of several classes. NoReadableInput: nothing could be used.
+    """
+    wanted = tasks(items, rule)
+    known = Former(former, former / FACTS) if former is not None else None
+    survey, seen, left_out = Survey(), dict[str, Seen](), list[LeftOut]()
+    dim = dict[str, int]()  # masks without a bright pixel, and what they were read with
+    spool = folder / f"{FACTS}.part"
+    with spool.open("w", encoding="utf-8", newline="\n") as stream:
+        looked = inspect(wanted, root, folder, rule, known, workers)
+        for found in progress(looked, "Reading and writing", len(wanted)):
+            left_out += [each for each in found if isinstance(each, LeftOut)]
+            for facts in (each for each in found if isinstance(each, Facts)):
+                survey.add(facts.grey)
+                seen[facts.id] = _seen(facts)
+                stream.write(facts_line(facts))
+                if 0 < facts.grey.peak <= BRIGHT:
+                    dim[facts.id] = facts.threshold
+    if not seen:
+        told = "".join(
+            f"\n  {one.file}: expected {one.expected}, found {one.found}" for one in left_out[:5]
+        )
+        raise NoReadableInput(f"nothing in '{root}' could be used{told}")
+    encoding = survey.encoding()
+    again: dict[str, Facts] = {}
+
+    def look_again(ids: Collection[str]) -> None:
+        chosen = _tasks_of(wanted, ids, encoding.threshold)
+        for found in inspect(chosen, root, folder, rule, None, workers):
+            for facts in (each for each in found if isinstance(each, Facts)):
+                again[facts.id], seen[facts.id] = facts, _seen(facts)
+
+    look_again({name for name, threshold in dim.items() if threshold != encoding.threshold})
+    empty = [each.id for each in seen.values() if not each.foreground]
+    dropped = set(empty) - kept_share(empty, empty_share, seed)
+    look_again({name for name in empty if name not in dropped and not seen[name].written})
+    _write_facts(spool, folder, again, dropped)
+    return Gathered(
+        records=tuple(each for name, each in seen.items() if name not in dropped),
+        encoding=encoding,
+        left_out=tuple(left_out),
+        empty=len(empty) - len(dropped),
+        dropped=len(dropped),
+        images=len(wanted),
+        reused=known.reused if known else 0,
+    )
+
+
+def kept_share(names: Sequence[str], share: float, seed: int) -> set[str]:
+    """A seeded draw of `share` (0..1) of the names, rounded; it hangs on no order."""
+    ordered = sorted(names, key=lambda name: hashlib.sha256(f"{seed}\0{name}".encode()).digest())
+    return set(ordered[: round(share * len(ordered))])
+
+
+def written_facts(folder: Path) -> Iterator[Facts]:
+    """The facts of all records whose files are in a folder, in order."""
+    return (facts for facts in read_facts(folder / FACTS) if facts.stamps)
+
+
+def _seen(facts: Facts) -> Seen:
+    return Seen(
+        facts.id, facts.image, facts.sha256, int(facts.phash, 16), facts.foreground, bool(facts.stamps)
+    )
+
+
+def _tasks_of(wanted: Iterable[Task], ids: Collection[str], threshold: int) -> list[Task]:
+    """The part of the tasks that has to do with certain records, with a threshold for their masks."""
+    chosen: list[Task] = []
+    for task in wanted if ids else ():
+        pairs = [pair for pair in zip(task.items, task.keys, strict=True) if pair[0].id in ids]
+        if pairs:
+            chosen.append(Task(tuple(p[0] for p in pairs), tuple(p[1] for p in pairs), threshold))
+    return chosen
+
+
+def _write_facts(spool: Path, folder: Path, again: Mapping[str, Facts], dropped: Collection[str]) -> None:
+    """The final facts, image by image. Files of dropped records go; their facts stay, so that the next
+    run knows of them without looking."""
+    with (folder / FACTS).open("w", encoding="utf-8", newline="\n") as stream:
+        for image, group in groupby(read_facts(spool), key=lambda facts: facts.image):
+            final = [again.get(facts.id, facts) for facts in group]
+            for at, facts in enumerate(final):
+                if facts.id in dropped:
+                    (folder / facts.mask).unlink(missing_ok=True)
+                    final[at] = replace(facts, stamps=())
+            if not any(facts.stamps for facts in final):
+                (folder / image).unlink(missing_ok=True)
+            stream.writelines(facts_line(facts) for facts in final)
+    spool.unlink()

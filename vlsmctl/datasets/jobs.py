@@ -1,0 +1,136 @@
+"""What `vlsmctl prepare` is asked to do: names and a raw folder become jobs, one a data set."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from vlsmctl.datasets.build import slug
+from vlsmctl.datasets.kinds import DATASETS, OWN
+from vlsmctl.datasets.obtaining import RAW, check_terms, downloaded, unpacked
+from vlsmctl.datasets.pooling import POOLS
+from vlsmctl.datasets.recognition import Recognised, recognise
+from vlsmctl.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Job:
+    """One data set to prepare. kind: a key of DATASETS or POOLS. target: the name of its folder. raw: where
+    its raw data lies, at it or below; None: nowhere, as for what is drawn or pooled."""
+
+    kind: str
+    target: str
+    raw: Path | None
+
+
+@dataclass(frozen=True)
+class Offer:
+    """Pictures and masks of no known set, and the command that makes a data set of them."""
+
+    path: Path
+    records: int
+    command: str
+
+
+def named_jobs(
+    names: Sequence[str],
+    raw: Path | None,
+    out: Path,
+    *,
+    rename: str | None = None,
+    class_word: str | None = None,
+    download: bool = False,
+    accepted: bool = False,
+) -> list[Job]:
+    """Jobs for names. raw: a folder, or an archive, which is unpacked below out/raw; by default out/raw.
+
+    A name that is not known is that of one's own data, when a class word or a name is given for it. A
+    pooled set brings the members of it that lie under `raw`. download: the raw data is downloaded to
+    out/raw/NAME first. Raises UsageError: unknown names, terms not accepted, two sets of one name.
+    """
+    if rename is not None and len(names) > 1:
+        raise UsageError(f"--name names one data set, but there are {len(names)}: {', '.join(names)}")
+    place = _folder(raw, out)
+    jobs: list[Job] = []
+    for name in dict.fromkeys(names):
+        kind = _kind(name, rename, class_word)
+        if kind in POOLS:
+            members = recognise(place).roots if raw is not None and place is not None else ()
+            jobs += [
+                Job(one.name, one.name, one.path) for one in members if one.name in POOLS[kind].members
+            ]
+            jobs.append(Job(kind, rename or kind, None))
+            continue
+        here = _downloaded(kind, out, accepted) if download else place
+        if DATASETS[kind].make is not None:
+            here = None
+        known_as = rename or (name if name != OWN else _own_name(here))
+        jobs.append(Job(kind, known_as, here))
+    return checked_distinct(jobs)
+
+
+def recognised_jobs(
+    raw: Path | None, out: Path, *, rename: str | None = None, class_word: str | None = None
+) -> tuple[Recognised, list[Job], list[Offer]]:
+    """Jobs for all that is known at `raw` (by default out/raw) and below. Pictures and masks of no known
+    set become a job when a class word says what they show, else an offer."""
+    recognised = recognise(_folder(raw, out) or out / RAW)
+    jobs = [Job(root.name, root.name, root.path) for root in recognised.roots]
+    offers: list[Offer] = []
+    for root in recognised.own:
+        name = _own_name(root.path)
+        command = f'vlsmctl prepare {OWN} --raw "{root.path}" --name {name} --class WORD'
+        if class_word is None:
+            offers.append(Offer(root.path, root.records, command))
+        else:
+            jobs.append(Job(OWN, name, root.path))
+    if rename is not None and len(jobs) > 1:
+        found = ", ".join(job.kind for job in jobs)
+        raise UsageError(f"--name names one data set, but there are {len(jobs)}: {found}")
+    jobs = [Job(job.kind, rename or job.target, job.raw) for job in jobs]
+    return recognised, checked_distinct(jobs), offers
+
+
+def checked_distinct(jobs: list[Job]) -> list[Job]:
+    seen: dict[str, Job] = {}
+    for job in jobs:
+        if job.target in seen:
+            raise UsageError(
+                f"'{seen[job.target].raw}' and '{job.raw}' would both become the data set '{job.target}'",
+                hint="prepare them one at a time, with --raw PATH --name NAME",
+            )
+        seen[job.target] = job
+    return jobs
+
+
+def _kind(name: str, rename: str | None, class_word: str | None) -> str:
+    if name in DATASETS or name in POOLS:
+        return name
+    if class_word is not None or rename is not None:
+        return OWN
+    known = [*DATASETS, *POOLS]
+    near = difflib.get_close_matches(name, known, n=1)
+    meant = f"; did you mean '{near[0]}'?" if near else ""
+    raise UsageError(
+        f"unknown data set '{name}'{meant} (known: {', '.join(known)})",
+        hint=f"for pictures and masks of your own: vlsmctl prepare {name} --raw PATH --class WORD",
+    )
+
+
+def _folder(raw: Path | None, out: Path) -> Path | None:
+    """Where to look: what was named, unpacked where it is an archive, else out/raw if that is there."""
+    if raw is not None:
+        return unpacked(raw, out / RAW) if raw.is_file() else raw
+    return out / RAW if (out / RAW).is_dir() else None
+
+
+def _downloaded(kind: str, out: Path, accepted: bool) -> Path:
+    folder = out / RAW / kind
+    check_terms(kind, accepted, folder)
+    return downloaded(kind, folder)
+
+
+def _own_name(raw: Path | None) -> str:
+    return slug(raw.resolve().name) if raw is not None else OWN

@@ -1,0 +1,87 @@
+"""Raw data that is not a folder yet: archives are unpacked, and what may be downloaded is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from vlsmctl.console import download_bar
+from vlsmctl.datasets.download import Download, fetch
+from vlsmctl.datasets.kinds import DATASETS
+from vlsmctl.datasets.unpack import unpack
+from vlsmctl.errors import UsageError
+from vlsmctl.network import is_offline
+
+RAW = "raw"  # below the folder of prepared sets: where raw data is looked for, and where downloads go
+MEDVLSM_PAGE = "https://github.com/naamiinepal/medvlsm"
+MEDVLSM_TERMS = "MIT licence"
+_MEDVLSM_FILES = "https://raw.githubusercontent.com/naamiinepal/medvlsm/main/data"
+_PARTS = ("train", "val", "test")
+
+
+def unpacked(archive: Path, folder: Path) -> Path:
+    """The folder with an archive's contents: `folder`/NAME, made unless it is there already.
+
+    Raises as `unpack` does.
+    """
+    target = folder / _stem(archive)
+    return target if target.is_dir() else unpack(archive, target)
+
+
+def check_terms(name: str, accepted: bool, folder: Path) -> None:
+    """Raises UsageError when a set may not be downloaded, or not without agreeing to its terms."""
+    kind = DATASETS[name]
+    if not kind.downloads:
+        raise UsageError(
+            f"{name} cannot be downloaded by a program: {kind.licence}\\n"
+            f"  get it from {kind.source}\\n  and put it into {folder}",
+            hint=f"vlsmctl prepare {name} --raw {folder}",
+        )
+    if kind.terms and not accepted:
+        raise UsageError(
+            f"{name} is free to download under these terms: {kind.terms} ({kind.source})",
+            hint=f"vlsmctl prepare {name} --download --accept-terms",
+        )
+
+
+def downloaded(name: str, folder: Path) -> Path:
+    """The folder with the raw files of a set, downloaded and unpacked where they are not there yet."""
+    kind = DATASETS[name]
+    for download in kind.downloads:
+        if not (folder / _stem(Path(download.name))).is_dir():
+            unpacked(_fetched(download, folder, kind.source), folder)
+    return folder
+
+
+def downloaded_annotations(name: str, folder: Path, *, accepted: bool) -> Path:
+    """MedVLSM's annotation files of a set, below `folder`, downloaded where they are not there yet.
+
+    Raises UsageError: nobody agreed to that, or it has none for this set.
+    """
+    kind = DATASETS[name]
+    if kind.annotations is None:
+        raise UsageError(f"MedVLSM has no annotations for {name}", hint="leave out --protocol medvlsm")
+    place = folder / kind.annotations / "anns"
+    missing = [part for part in _PARTS if not (place / f"{part}.json").is_file()]
+    if missing and not accepted:
+        raise UsageError(
+            f"MedVLSM's annotations are not here; published under an {MEDVLSM_TERMS}: {MEDVLSM_PAGE}",
+            hint=f"vlsmctl prepare {name} --protocol medvlsm --annotations DIR   (or --accept-terms, to"
+            " download them)",
+        )
+    for part in missing:
+        url = f"{_MEDVLSM_FILES}/{kind.annotations}/anns/{part}.json"
+        _fetched(Download(url, f"{part}.json"), place, MEDVLSM_PAGE)
+    return folder / kind.annotations
+
+
+def _fetched(download: Download, folder: Path, page: str) -> Path:
+    with download_bar(download.name, download.size) as progress:
+        return fetch(download, folder, progress=progress, page=page, offline=is_offline())
+
+
+def _stem(archive: Path) -> str:
+    """The name without the endings of an archive."""
+    name = archive.name
+    for ending in (".gz", ".bz2", ".xz", ".tgz", ".tar", ".zip"):
+        name = name.removesuffix(ending) or name
+    return name
