@@ -16,8 +16,8 @@ from vlsmctl.datasets.pooling import POOLS
 
 PUBLIC = [name for name in DATASETS if name not in ("phantom", "generic")]
 ONE_STEP = (
-    "--set", "model=tiny", "--set", "image_size=32", "--set", "train.epochs=1", "--set", "train.min_epochs=1",
-    "--set", "train.batch_size=64",
+    "--set", "model=tiny", "--set", "image_size=32", "--set", "train.epochs=1",
+    "--set", "train.min_epochs=1", "--set", "train.batch_size=64",
 )  # fmt: skip
 
 
@@ -26,18 +26,17 @@ def write_fake(name: str, root: Path) -> Path:
     return write(root)
 
 
-def trained_and_scored(name: str, tmp_path: Path, *settings: str) -> dict[str, object]:
+def trained_and_scored(name: str, folder: Path) -> dict[str, object]:
     run = vlsmctl(
-        "train", "--preset", name, "--data", tmp_path / "data", "--out", tmp_path / "runs", *ONE_STEP, *settings
+        "train", "--preset", name, "--data", folder / "data", "--out", folder / "runs", *ONE_STEP
     ).out.strip()
-    document = vlsmctl("eval", run.splitlines()[-1], "--data", tmp_path / "data", "--json").document
+    document = vlsmctl("eval", run.splitlines()[-1], "--data", folder / "data", "--json").document
     assert isinstance(document, dict)
     return document
 
 
 @pytest.mark.parametrize("name", PUBLIC)
 def test_from_raw_files_to_scores(name: str, tmp_path: Path) -> None:
-    """The code is 3 where the fake holds a file that cannot be used, which every real download may."""
     raw = write_fake(name, tmp_path / "downloads")
     found = vlsmctl("prepare", "--raw", tmp_path / "downloads", "--plan", "--json").document
     assert [one["name"] for one in found["recognised"]] == [name]

@@ -10,6 +10,7 @@ import typer
 from typer.testing import CliRunner
 
 from tests.datasets import fakes
+from tests.datasets.fakes import fuseg
 from vlsmctl.commands.prepare import prepare
 from vlsmctl.datasets.manifest import read_manifest
 from vlsmctl.errors import NoReadableInput, UsageError
@@ -41,7 +42,7 @@ def test_generic_with_options(app: typer.Typer, tmp_path: Path) -> None:
 
 
 def test_without_a_name_all_layouts_are_recognised(app: typer.Typer, tmp_path: Path) -> None:
-    fakes.fuseg(tmp_path / "raw" / "ulcers")
+    fuseg.write(tmp_path / "raw" / "ulcers")
     fakes.generic(tmp_path / "raw" / "mine")
     document = json.loads(_run(app, "--raw", tmp_path / "raw", "--out", tmp_path / "data", "--json"))
     assert {one["name"] for one in document["datasets"]} == {"fuseg", "mine"}

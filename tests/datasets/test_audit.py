@@ -14,10 +14,12 @@ ENDS = (25, 50, 67, 78, 103, 126, 151, 177, 199, 205, 227, 252, 277, 297, 317, 3
         466, 478, 503, 528, 546, 571, 591, 612)  # fmt: skip
 
 
-def case(name: str, split: str, **given: object) -> AuditCase:
+def case(known: str, split: str, **given: object) -> AuditCase:
     """One that has nothing in common with others, but for what is given."""
-    digest = random.Random(name).getrandbits(63) | 1  # noqa: S311
-    plain = AuditCase(name, split, None, f"pixels of {name}", digest, f"images/{name}.png", f"{name}.jpg")
+    digest = random.Random(known).getrandbits(63) | 1  # noqa: S311
+    plain = AuditCase(
+        known, split, None, f"pixels of {known}", digest, f"images/{known}.png", f"{known}.jpg"
+    )
     return replace(plain, **given)  # type: ignore[arg-type]
 
 
@@ -74,6 +76,19 @@ def test_val_against_train_and_test_against_val_are_told_too() -> None:
     found = audit([*CLEAN, val, test])
     assert [leak.any for leak in found.leaks] == [1, 0, 1]
     assert len(leak_lines(found)) == 2
+
+
+def test_copies_are_not_near_duplicates_too() -> None:
+    copies = [case(f"c{n}", "train", pixels="same", phash=0b1011) for n in range(3)]
+    found = audit([*CLEAN, *copies])
+    assert (found.identical_sets, found.identical_images) == (1, 3)
+    assert (found.near_sets, found.near_images) == (0, 0)
+    other = audit([*CLEAN, *copies, case("d", "train", phash=0b1011)])
+    assert (other.near_sets, other.near_images) == (1, 4)
+    assert repeat_lines(other) == [
+        "3 images identical to another, in 1 set",
+        "4 images that look like another (hashes differ in 4 of 63 bits at most), in 1 set",
+    ]
 
 
 def test_a_picture_with_nothing_in_it_is_like_no_other() -> None:

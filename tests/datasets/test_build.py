@@ -7,15 +7,18 @@ import json
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from tests.commands.app import start, wait_until
 from tests.datasets import fakes
-from vlsmctl.datasets import build
-from vlsmctl.datasets.build import prepare, recognise, slug
+from vlsmctl.datasets import build, inspection
+from vlsmctl.datasets.build import prepare, slug
 from vlsmctl.datasets.manifest import read_manifest
+from vlsmctl.datasets.staging import FACTS
 from vlsmctl.errors import NoReadableInput, UsageError
 from vlsmctl.formats.raster import read_picture
 
@@ -39,16 +42,124 @@ def test_the_folder_holds_what_the_manifest_says(tmp_path: Path) -> None:
         assert record.sha256 == hashlib.sha256(pixels.tobytes()).hexdigest()
         assert record.prompts["p1"] == "my polyps"
     assert sorted(path.name for path in outcome.folder.iterdir()) == [
-        "dataset.json", "images", "manifest.jsonl", "masks",
+        ".facts.jsonl", "dataset.json", "images", "manifest.jsonl", "masks",
     ]  # fmt: skip
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    """What a set holds, but the notes for the next run, which know when the files were written."""
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name != FACTS)
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
 def test_two_runs_give_the_same_bytes(tmp_path: Path) -> None:
     raw = fakes.generic(tmp_path / "raw")
-    folders = [prepare("generic", raw, tmp_path / out).folder for out in ("one", "two")]
-    files = [sorted(p.relative_to(folder) for p in folder.rglob("*") if p.is_file()) for folder in folders]
-    assert files[0] == files[1]
-    assert all((folders[0] / file).read_bytes() == (folders[1] / file).read_bytes() for file in files[0])
+    one, two = (prepare("generic", raw, tmp_path / out).folder for out in ("one", "two"))
+    assert files_of(one) == files_of(two)
+
+
+def test_any_number_of_processes_gives_the_same_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw = fakes.generic(tmp_path / "raw", count=24, empty=(3,))
+    fakes.truncate(raw / "images" / "case05.png")
+    alone = prepare("generic", raw, tmp_path / "alone", workers=1)
+    monkeypatch.setattr(inspection, "PARALLEL_FROM", 1)
+    monkeypatch.setattr(inspection, "CHUNK", 5)
+    together = prepare("generic", raw, tmp_path / "together", workers=2)
+    assert files_of(alone.folder) == files_of(together.folder)
+    assert alone.left_out == together.left_out != ()
+
+
+def test_a_second_run_looks_at_what_changed_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = fakes.generic(tmp_path / "raw", count=12, empty=(3,))
+    first = prepare("generic", raw, tmp_path / "data", empty="drop")
+    looked_at: list[str] = []
+    inspect_task = inspection.inspect_task
+
+    def watched(task: inspection.Task, *arguments: Any) -> list[inspection.Found]:
+        looked_at.extend(item.id for item in task.items)
+        return inspect_task(task, *arguments)
+
+    monkeypatch.setattr(inspection, "inspect_task", watched)
+    before = {path: path.stat().st_ino for path in first.folder.rglob("*")}
+    second = prepare("generic", raw, tmp_path / "data", empty="drop")
+    assert (looked_at, second.reused, second.images) == ([], 12, 12)
+    assert {path: path.stat().st_ino for path in first.folder.rglob("*")} == before  # not even moved
+    fakes.save(raw / "masks" / "case07.png", fakes.grey(fakes.blob(side=20)))
+    fakes.save(raw / "images" / "new.png", fakes.picture(99))
+    fakes.save(raw / "masks" / "new.png", fakes.grey(fakes.blob()))
+    (raw / "images" / "case00.png").unlink()
+    (first.folder / "images" / "case08.png").write_bytes(b"spoilt")
+    prepare("generic", raw, tmp_path / "data", empty="drop")
+    assert looked_at == ["case07", "case08", "new"]
+    assert files_of(first.folder) == files_of(
+        prepare("generic", raw, tmp_path / "anew", empty="drop").folder
+    )
+    looked_at.clear()
+    kept = prepare("generic", raw, tmp_path / "data", empty="keep")  # the one that was left out
+    assert (looked_at, kept.empty) == (["case03"], 1)
+    assert files_of(kept.folder) == files_of(
+        prepare("generic", raw, tmp_path / "kept", empty="keep").folder
+    )
+    looked_at.clear()
+    prepare("generic", raw, tmp_path / "data", attributes="medvlsm")
+    assert len(looked_at) == 12
+
+
+def test_old_or_damaged_notes_mean_that_everything_is_looked_at(tmp_path: Path) -> None:
+    raw = fakes.generic(tmp_path / "raw")
+    folder = prepare("generic", raw, tmp_path / "data").folder
+    before = files_of(folder)
+    lines = (folder / FACTS).read_text(encoding="utf-8").splitlines()
+    for text in (
+        "{",
+        "[]",
+        json.dumps({**json.loads(lines[0]), "further": 1}),
+        "\n".join(lines[:4]) + '\n{"id',
+    ):
+        (folder / FACTS).write_text(text, encoding="utf-8")
+        assert prepare("generic", raw, tmp_path / "data").reused <= 4
+        assert files_of(folder) == before
+
+
+def test_empty_masks_are_kept_dropped_or_thinned_out(tmp_path: Path) -> None:
+    raw = fakes.generic(tmp_path / "raw", count=30, empty=tuple(range(20)))
+    counted = {
+        empty: sum(prepare("generic", raw, tmp_path / "data", empty=empty).counts.values())
+        for empty in ("keep", "0.5", "drop")
+    }
+    assert counted == {"keep": 30, "0.5": 20, "drop": 10}
+    folder = tmp_path / "data" / "raw"
+    assert len(list((folder / "images").iterdir())) == len(list((folder / "masks").iterdir())) == 10
+    assert read_manifest(folder).info["checks"]["empty_dropped"] == 20
+    with pytest.raises(UsageError, match="expected keep, drop or a share"):
+        prepare("generic", raw, tmp_path / "data", empty="most")
+
+
+def test_noise_in_an_empty_mask_is_not_taken_for_a_mask_of_zeros_and_ones(tmp_path: Path) -> None:
+    raw = fakes.generic(tmp_path / "raw", count=8)
+    noise = fakes.grey(fakes.blob(), 1)
+    fakes.save(raw / "masks" / "case00.png", noise)
+    folder = prepare("generic", raw, tmp_path / "data").folder
+    by_id = {record.id: record for record in read_manifest(folder).records}
+    assert (by_id["case00"].foreground, "p2" in by_id["case00"].prompts) == (0, False)
+    for path in (raw / "masks").iterdir():
+        fakes.save(path, noise)  # and now they all are
+    folder = prepare("generic", raw, tmp_path / "data").folder
+    assert all(record.foreground > 0 for record in read_manifest(folder).records)
+
+
+def test_a_killed_run_leaves_nothing_that_looks_finished(tmp_path: Path) -> None:
+    raw = fakes.generic(tmp_path / "raw", count=400)
+    process = start("prepare", "generic", "--raw", raw, "--out", tmp_path / "data", cwd=tmp_path)
+    wait_until(lambda: any((tmp_path / "data").glob(".*.part/set/masks/*.png")), process)
+    process.kill()
+    process.communicate()
+    assert not (tmp_path / "data" / "raw").exists()
+    with pytest.raises(UsageError, match="no manifest"):
+        read_manifest(tmp_path / "data" / "raw")
+    assert sum(prepare("generic", raw, tmp_path / "data").counts.values()) == 400
 
 
 def test_again_in_place_keeps_added_files_and_drops_old_images(tmp_path: Path) -> None:
@@ -74,7 +185,7 @@ def test_a_folder_that_prepare_did_not_make_is_left_alone(tmp_path: Path) -> Non
     assert precious.exists()
 
 
-@pytest.mark.parametrize("stop", ["write_manifest", "_put_in_place", "write_pair"])
+@pytest.mark.parametrize("stop", ["write_manifest", "put_in_place", "gather"])
 def test_a_run_that_ends_early_leaves_the_former_set_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: str
 ) -> None:
@@ -82,7 +193,7 @@ def test_a_run_that_ends_early_leaves_the_former_set_whole(
     folder = prepare("generic", raw, tmp_path / "data").folder
     before = read_manifest(folder)
 
-    def interrupted(*_: object) -> None:
+    def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(build, stop, interrupted)
@@ -110,6 +221,7 @@ def test_a_swap_that_fails_or_is_interrupted_puts_the_former_set_back(
     raw = fakes.generic(tmp_path / "raw")
     folder = prepare("generic", raw, tmp_path / "data").folder
     before = read_manifest(folder)
+    (raw / "images" / "case00.png").unlink()  # else there is nothing to swap
     rename = Path.rename
 
     def refuse_the_new_one(self: Path, target: Path) -> Path:
@@ -164,7 +276,7 @@ def test_prompts_come_from_what_a_preset_extends(tmp_path: Path, monkeypatch: py
         "prompts_from: {class: ulcer, templates: {p0: '', p1: 'an {class}'}}", encoding="utf-8"
     )
     (presets / "feet.yaml").write_text("extends: base\nprompts_from: {class: foot ulcer}", encoding="utf-8")
-    monkeypatch.setattr("vlsmctl.config.presets_folder", lambda: presets)
+    monkeypatch.setattr("vlsmctl.config.loading.presets_folder", lambda: presets)
     outcome = prepare("generic", fakes.generic(tmp_path / "feet", count=1), tmp_path / "data")
     (record,) = read_manifest(outcome.folder).records
     assert record.prompts == {"p0": "", "p1": "an foot ulcer"}
@@ -264,16 +376,6 @@ def test_wrong_arguments_are_usage_errors(tmp_path: Path) -> None:
     for name in ("../up", "a/b", "Upper", ""):
         with pytest.raises(UsageError, match="--name"):
             prepare("generic", raw, tmp_path / "data", rename=name)
-
-
-def test_recognise_finds_each_set_once(tmp_path: Path) -> None:
-    fakes.fuseg(tmp_path / "raw" / "fuseg")
-    fakes.generic(tmp_path / "raw" / "mine")
-    (tmp_path / "raw" / "other").mkdir()
-    found = recognise(tmp_path / "raw")
-    assert sorted((name, root.name) for name, root in found) == [("fuseg", "fuseg"), ("generic", "mine")]
-    with pytest.raises(NoReadableInput, match=r"train/labels"):
-        recognise(tmp_path / "raw" / "other")
 
 
 @pytest.mark.parametrize(

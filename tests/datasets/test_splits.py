@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vlsmctl.datasets.manifest import SPLITS
 from vlsmctl.datasets.duplicates import NEAR
+from vlsmctl.datasets.manifest import SPLITS
 from vlsmctl.datasets.splits import Case, assign_splits, identical, near_clusters
 
 cases = st.lists(
@@ -120,6 +120,22 @@ def test_strata_and_sizes_are_spread_evenly() -> None:
     for name, part in parts.items():
         found = _shares([case.id for case in part], splits)
         assert found == pytest.approx({"train": 0.7, "val": 0.1, "test": 0.2}, abs=0.03), name
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_each_third_by_size_is_spread_evenly(seed: int) -> None:
+    drawn = [Case(f"{n:03d}", None, None, str(n), False, "", n / 300) for n in range(300)]
+    splits = assign_splits(drawn, seed)
+    for third in range(3):
+        counts = Counter(splits[f"{n:03d}"] for n in range(third * 100, third * 100 + 100))
+        assert [counts[split] for split in SPLITS] == pytest.approx([70, 10, 20], abs=1)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_large_cluster_of_a_rare_stratum_is_made_up_for(seed: int) -> None:
+    large = [Case(f"large {n}", None, "g", f"large {n}", False, "rare") for n in range(30)]
+    counts = Counter(assign_splits([*_singles(100), *large], seed).values())
+    assert counts == {"train": 91, "val": 13, "test": 26}
 
 
 def test_many_tiny_strata_do_not_all_go_to_train() -> None:

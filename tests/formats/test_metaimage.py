@@ -63,7 +63,7 @@ def test_what_is_written_is_read(
     ],
 )
 def test_refusals(tmp_path: Path, key: str, value: str, says: str) -> None:
-    path = write_metaimage(tmp_path / "a.mhd", VALUES, SPACING, **{key: value})
+    path = write_metaimage(tmp_path / "a.mhd", VALUES, SPACING, keys={key: value})
     with pytest.raises(UnreadableFile, match=says) as caught:
         read_metaimage(path)
     assert str(tmp_path) in str(caught.value)
@@ -76,7 +76,7 @@ def test_data_that_were_cut_off(tmp_path: Path, compressed: bool, keep: int) -> 
     path = write_metaimage(tmp_path / "a.mhd", VALUES, SPACING, compressed=compressed)
     data = path.with_suffix(".zraw" if compressed else ".raw")
     data.write_bytes(data.read_bytes()[:keep])
-    with pytest.raises(UnreadableFile, match="expected 24 bytes|cannot be read"):
+    with pytest.raises(UnreadableFile, match=r"expected 24 bytes|cannot be read"):
         read_metaimage(path)
 
 

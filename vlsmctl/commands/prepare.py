@@ -102,7 +102,7 @@ def prepare(
     else:
         recognised, jobs, offers = recognised_jobs(raw, out_folder, rename=name, class_word=class_word)
         document = _recognised_document(recognised, offers)
-        if not jobs:
+        if not jobs and not plan:
             raise UsageError("\n".join(recognised_lines(document)), hint=_next_step(document))
     again = raw is None and not download and later.anything
 
@@ -254,7 +254,7 @@ def _recognised_document(recognised: Recognised, offers: list[Offer]) -> dict[st
         "recognised": [_root(root) for root in recognised.roots],
         "not_used": [_root(root) for root in recognised.others],
         "archives": [{"name": one.name, "path": str(one.path)} for one in recognised.archives],
-        "own": [{"path": str(o.path), "records": o.records, "command": o.command} for o in offers],
+        "own": [{**asdict(offer), "path": str(offer.path)} for offer in offers],
     }
 
 

@@ -19,10 +19,11 @@ def recognised_lines(document: dict[str, Any]) -> list[str]:
     ]
     for archive in document.get("archives", ()):
         lines.append(f"found {archive['name']} as an archive, not unpacked: {archive['path']}")
-        lines.append(f'  vlsmctl prepare {archive["name"]} --raw "{archive["path"]}"')
+        lines.append(f'  to unpack it: vlsmctl prepare {archive["name"]} --raw "{archive["path"]}"')
     for own in document.get("own", ()):
         lines.append(f"pictures and masks of no known set: {own['records']} in {own['path']}")
-        lines.append(f"  {own['command']}")
+        lines += [f"  {note}" for note in own["notes"]]
+        lines.append(f"  to make a data set of them: {own['command']}")
     return lines
 
 

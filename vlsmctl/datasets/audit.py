@@ -250,8 +250,7 @@ def _alike(others: Sequence[AuditCase], neighbours: dict[int, int]) -> Finder:
     """neighbours: hash -> another hash near it that one of `others` has."""
     by_hash: dict[int, dict[str, AuditCase]] = defaultdict(dict)
     for case in others:
-        if case.phash:
-            by_hash[case.phash].setdefault(case.pixels, case)
+        by_hash[case.phash].setdefault(case.pixels, case)
 
     def find(case: AuditCase) -> AuditCase | None:
         for digest in (case.phash, neighbours.get(case.phash)):

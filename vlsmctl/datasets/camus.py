@@ -150,7 +150,7 @@ def _list_part(root: Path, part: _Part) -> Listing:
         for view in VIEWS:
             info, missing = _info(patient, view)
             for phase in PHASES:
-                found = _items(root, part, patient, view, phase, info)
+                found = list(_items(root, part, patient, view, phase, info))
                 items += [each for each in found if isinstance(each, Item)]
                 left_out += [each for each in found if isinstance(each, LeftOut)]
             for what in missing:

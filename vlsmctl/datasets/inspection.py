@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import signal
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -17,7 +19,8 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import groupby, islice
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -213,7 +216,7 @@ class Former:
 
     def _holds(self, facts: Facts, key: str) -> bool:
         try:
-            return facts.key == key and facts.stamps in ((), _stamps(facts, self.folder))
+            return facts.key == key and (not facts.stamps or facts.stamps == _stamps(facts, self.folder))
         except OSError:
             return False
 
@@ -300,16 +303,25 @@ def _pool(processes: int) -> Iterator[Submit]:
     if not processes:
         yield _done_here
         return
-    pool = ProcessPoolExecutor(processes, get_context("spawn"), initializer=_ignore_interrupts)
+    pool = ProcessPoolExecutor(processes, get_context("spawn"), initializer=_hang_on_parent)
     try:
         yield partial(_sent, pool)
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _ignore_interrupts() -> None:
-    """Ctrl-C goes to all processes of a terminal: the main one ends the others."""
+def _hang_on_parent() -> None:
+    """A worker's end is its parent's affair. Ctrl-C goes to all processes of a terminal: the main one ends
+    the others. One that is killed cannot, so they watch it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = parent_process()
+    if parent is not None:
+        threading.Thread(target=_end_after, args=(parent,), daemon=True).start()
+
+
+def _end_after(parent: BaseProcess) -> None:
+    parent.join()
+    os._exit(1)
 
 
 def _sent(pool: ProcessPoolExecutor, work: Work, fresh: list[Task]) -> Future[list[list[Found]]]:

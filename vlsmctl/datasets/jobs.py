@@ -27,10 +27,12 @@ class Job:
 
 @dataclass(frozen=True)
 class Offer:
-    """Pictures and masks of no known set, and the command that makes a data set of them."""
+    """Pictures and masks of no known set, how they were paired, and the command that makes a data set of
+    them."""
 
     path: Path
     records: int
+    notes: tuple[str, ...]
     command: str
 
 
@@ -83,7 +85,7 @@ def recognised_jobs(
         name = _own_name(root.path)
         command = f'vlsmctl prepare {OWN} --raw "{root.path}" --name {name} --class WORD'
         if class_word is None:
-            offers.append(Offer(root.path, root.records, command))
+            offers.append(Offer(root.path, root.records, root.notes, command))
         else:
             jobs.append(Job(OWN, name, root.path))
     if rename is not None and len(jobs) > 1:

@@ -19,12 +19,14 @@ ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".rar", ".7z")
 
 @dataclass(frozen=True)
 class Root:
-    """The root of a known layout. records: how many there would be; expected: in the whole set, or None."""
+    """The root of a known layout. records: how many there would be; expected: in the whole set, or None.
+    notes: what its listing tells, such as the rule that pairs one's own pictures and masks."""
 
     name: str
     path: Path
     records: int
     expected: int | None
+    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -139,7 +141,7 @@ def _root(name: str, kind: Kind, path: Path) -> Root:
     listing = kind.list_items(path)
     if kind.empty == "drop":
         listing = without_known_empty(listing)
-    return Root(name, path, len(listing.items), kind.expected)
+    return Root(name, path, len(listing.items), kind.expected, listing.notes)
 
 
 def _folders(top: Path) -> Iterator[tuple[Folder, list[str]]]:

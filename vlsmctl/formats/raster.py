@@ -66,7 +66,7 @@ def read_label_picture(path: Path) -> NDArray[np.int64]:
     """A map of label numbers as stored: int64 [H, W], turned by its EXIF orientation.
 
     Grey values of any depth (1 bit: 0 and 1), the indices of a palette, or the channel of a colour
-    picture whose channels are equal; where a picture is fully transparent, 0.
+    picture whose channels are equal; 0 where that is transparent.
 
     Raises UnreadableFile, as `read_picture` does, and for colours or fractions, which are no numbers.
     """
@@ -76,7 +76,7 @@ def read_label_picture(path: Path) -> NDArray[np.int64]:
     if image.mode in ("1", "L", "P"):
         return np.asarray(image).astype(np.int64) // _grey_step(path)
     channels = np.asarray(image.convert("RGBA")).astype(np.int64)
-    opaque = channels[..., 3] > 0
+    opaque = (channels[..., 3] > 0) | (not channels[..., 3].any())  # 0 everywhere: it was never set
     coloured = (channels[..., :3] != channels[..., :1]).any(axis=2) & opaque
     if coloured.any():
         colours = np.unique(channels[coloured][:, :3], axis=0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,12 @@ def write(root: Path, *, old: bool = False, parent: str | None = None) -> Path:
 
 
 def write_metaimage(
-    path: Path, values: NDArray[Any], spacing: tuple[float, ...], *, compressed: bool = False, **keys: str
+    path: Path,
+    values: NDArray[Any],
+    spacing: tuple[float, ...],
+    *,
+    compressed: bool = False,
+    keys: Mapping[str, str] | None = None,
 ) -> Path:
     """values: [k, y, x] or [y, x]; spacing: mm along x, y (and k). keys: in place of the header's own, or
     besides; "" leaves one out."""
@@ -82,7 +88,7 @@ def write_metaimage(
         "ElementType": types[values.dtype.newbyteorder("=").name],
         "ElementDataFile": data.name,
     }
-    lines = [f"{key} = {value}" for key, value in {**header, **keys}.items() if value]
+    lines = [f"{key} = {value}" for key, value in {**header, **(keys or {})}.items() if value]
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     data.write_bytes(zlib.compress(values.tobytes()) if compressed else values.tobytes())

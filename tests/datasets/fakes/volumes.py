@@ -7,7 +7,13 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
-from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
+from nibabel.orientations import (
+    apply_orientation,
+    axcodes2ornt,
+    inv_ornt_aff,
+    io_orientation,
+    ornt_transform,
+)
 from numpy.typing import NDArray
 
 from tests.datasets.fakes import picture
@@ -42,7 +48,9 @@ def turned(
     return apply_orientation(array, turn), affine @ inv_ornt_aff(turn, array.shape)
 
 
-def save(path: Path, array: NDArray[Any], affine: NDArray[np.float64] = AFFINE, towards: str = "RAS") -> Path:
+def save(
+    path: Path, array: NDArray[Any], affine: NDArray[np.float64] = AFFINE, towards: str = "RAS"
+) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     nib.save(nib.Nifti1Image(*turned(array, affine, towards)), path)
     return path
@@ -84,7 +92,7 @@ def _series(folder: Path, array: NDArray[np.uint16]) -> None:
     for k in range(array.shape[2]):
         position = np.diag([-1.0, -1, 1, 1]) @ affine @ (0, 0, k, 1)
         write_dicom(
-            folder / f"{(k * 7) % 5}.dcm",
+            folder / f"{(3 * k + 1) % 5}.dcm",
             np.ascontiguousarray(stored[:, :, k].T),
             SeriesInstanceUID=f"1.2.3.{sum(folder.as_posix().encode())}",
             ImagePositionPatient=[float(each) for each in position[:3]],
