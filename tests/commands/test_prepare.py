@@ -44,7 +44,13 @@ def test_generic_with_options(app: typer.Typer, tmp_path: Path) -> None:
 def test_without_a_name_all_layouts_are_recognised(app: typer.Typer, tmp_path: Path) -> None:
     fuseg.write(tmp_path / "raw" / "ulcers")
     fakes.generic(tmp_path / "raw" / "mine")
-    document = json.loads(_run(app, "--raw", tmp_path / "raw", "--out", tmp_path / "data", "--json"))
+    asked = ("--raw", tmp_path / "raw", "--out", tmp_path / "data", "--json")
+    document = json.loads(_run(app, *asked))
+    assert [one["name"] for one in document["datasets"]] == ["fuseg"]
+    assert [root["records"] for root in document["recognised"]] == [16]
+    (own,) = document["own"]  # offered, not made: nobody has said what it shows
+    assert own["command"].endswith("--name mine --class WORD")
+    document = json.loads(_run(app, *asked, "--class", "polyp"))
     assert {one["name"] for one in document["datasets"]} == {"fuseg", "mine"}
     assert len(read_manifest(tmp_path / "data" / "fuseg").records) == 16
 
@@ -62,7 +68,7 @@ def test_one_bad_set_does_not_cost_the_others(app: typer.Typer, tmp_path: Path) 
     bad = fakes.generic(tmp_path / "raw" / "bad", count=2)
     for path in (bad / "images").iterdir():
         fakes.truncate(path)
-    _run(app, "--raw", tmp_path / "raw", "--out", tmp_path / "data", code=3)
+    _run(app, "--raw", tmp_path / "raw", "--out", tmp_path / "data", "--class", "polyp", code=3)
     assert [path.name for path in (tmp_path / "data").iterdir()] == ["good"]
 
 
@@ -70,10 +76,13 @@ def test_plan_writes_nothing(app: typer.Typer, tmp_path: Path) -> None:
     raw = fakes.generic(tmp_path / "raw")
     (raw / "masks" / "case00.png").unlink()
     shown = _run(app, "--raw", raw, "--out", tmp_path / "data", "--plan")
-    assert "9 images with masks" in shown
+    assert "pictures and masks of no known set: 9" in shown
+    assert "paired by the rule: images/ and masks/ with equal names" in shown
+    shown = _run(app, "--raw", raw, "--out", tmp_path / "data", "--plan", "--class", "polyp")
+    assert "raw: 9 records" in shown
     assert "images/case00.png" in shown
     planned = json.loads(_run(app, "phantom", "--out", tmp_path / "data", "--plan", "--json"))
-    assert planned["datasets"][0]["pairs"] == 224
+    assert planned["datasets"][0]["records"] == 224
     assert not (tmp_path / "data").exists()
 
 
@@ -82,7 +91,7 @@ def test_what_a_user_gets_wrong(app: typer.Typer, tmp_path: Path) -> None:
     fakes.generic(tmp_path / "raw" / "b")
     (tmp_path / "nothing").mkdir()
     with pytest.raises(UsageError, match="one data set, but there are 2"):
-        _run(app, "--raw", tmp_path / "raw", "--name", "x", "--out", tmp_path / "data")
+        _run(app, "--raw", tmp_path / "raw", "--name", "x", "--class", "y", "--out", tmp_path / "data")
     with pytest.raises(NoReadableInput, match="no known data set"):
         _run(app, "--raw", tmp_path / "nothing", "--out", tmp_path / "data")
     with pytest.raises(UsageError, match="found nothing"):
@@ -91,7 +100,7 @@ def test_what_a_user_gets_wrong(app: typer.Typer, tmp_path: Path) -> None:
     if (tmp_path / "raw" / "a").samefile(tmp_path / "raw" / "A"):
         return  # a file system that does not tell a from A
     with pytest.raises(UsageError, match="would both become"):
-        _run(app, "--raw", tmp_path / "raw", "--out", tmp_path / "data")
+        _run(app, "--raw", tmp_path / "raw", "--class", "y", "--out", tmp_path / "data")
 
 
 def test_importing_the_command_is_light() -> None:

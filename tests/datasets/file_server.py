@@ -1,15 +1,11 @@
-"""A small server on this machine that serves one file, as badly as asked, and what its downloads are held to."""
+"""A small server on this machine that serves one file, as badly as asked; what downloads are held to."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import re
-import socket
-import subprocess
-import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,10 +16,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vlsmctl import console
 from vlsmctl.datasets import download
 from vlsmctl.datasets.download import PROXY_VARIABLES, Download, fetch
-from vlsmctl.errors import UnreadableFile, UsageError, VlsmctlError
+from vlsmctl.errors import UsageError, VlsmctlError
 
 FILE = np.random.default_rng(0).integers(0, 256, 300_000, np.uint8).tobytes()
 OTHER = np.random.default_rng(1).integers(0, 256, 300_000, np.uint8).tobytes()

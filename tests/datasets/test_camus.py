@@ -53,6 +53,7 @@ def test_the_old_layout_numbers_its_testing_patients_again(tmp_path: Path) -> No
     items, listing = listed(fake.write(tmp_path, old=True))
     assert len(items) == RECORDS
     assert listing.left_out == ()
+    assert listing.notes == (f"{2 * fake.PATIENTS} files of whole sequences are not used",)
     groups = {item.group: item.split for item in items.values()}
     assert groups["patient0001"] == "train"
     assert groups["test-patient0001"] == "test"
@@ -177,7 +178,7 @@ def test_patients_in_no_list_are_told(tmp_path: Path) -> None:
     (root / "database_split" / "subgroup_validation.txt").unlink()
     items, listing = listed(root)
     assert items["patient0006_2CH_ED_1"].split is None
-    assert any("1 patients are in none of database_split/*.txt: patient0006" in w for w in listing.warnings)
+    assert any("in none of database_split/*.txt: 1, patient0006" in w for w in listing.warnings)
 
 
 @pytest.mark.parametrize(

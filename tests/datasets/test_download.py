@@ -3,26 +3,28 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import socket
 import subprocess
 import sys
-import threading
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
-from tests.datasets.file_server import FILE, OTHER, TENTHS, Server, failing, no_waiting, published, whole, leave_part, serving
-from vlsmctl import console
+from tests.datasets.file_server import (
+    FILE,
+    OTHER,
+    TENTHS,
+    Server,
+    failing,
+    leave_part,
+    no_waiting,
+    published,
+    serving,
+    whole,
+)
 from vlsmctl.datasets import download as module
-from vlsmctl.datasets.download import PROXY_VARIABLES, Download, fetch
-from vlsmctl.errors import UnreadableFile, UsageError, VlsmctlError
+from vlsmctl.datasets.download import Download, fetch
+from vlsmctl.errors import UnreadableFile, UsageError
 
 
 @pytest.fixture(autouse=True)

@@ -1,28 +1,26 @@
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 import socket
-import subprocess
 import sys
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import httpx
 import pytest
 
-from tests.datasets.file_server import FILE, OTHER, TENTHS, Server, failing, no_waiting, published, whole, leave_part, serving
+from tests.datasets.file_server import (
+    FILE,
+    Server,
+    failing,
+    leave_part,
+    no_waiting,
+    serving,
+    whole,
+)
 from vlsmctl import console
-from vlsmctl.datasets import download as module
-from vlsmctl.datasets.download import PROXY_VARIABLES, Download, fetch
-from vlsmctl.errors import UnreadableFile, UsageError, VlsmctlError
+from vlsmctl.datasets.download import Download, fetch
 
 
 @pytest.fixture(autouse=True)
@@ -42,13 +40,11 @@ def test_redirects_are_followed(tmp_path: Path) -> None:
 
 
 def test_https_is_not_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    http = module._http()
-
     def redirect(self: object, request: Any) -> Any:
         assert request.url.scheme == "https"
-        return http.Response(302, headers={"Location": "http://files.example/set.zip"})
+        return httpx.Response(302, headers={"Location": "http://files.example/set.zip"})
 
-    monkeypatch.setattr(http.HTTPTransport, "handle_request", redirect)
+    monkeypatch.setattr(httpx.HTTPTransport, "handle_request", redirect)
     failing(tmp_path, Download("https://files.example/set.zip", "set.zip"), "from https to http://files")
 
 

@@ -32,7 +32,9 @@ def test_stray_values_and_identical_images_are_said(tmp_path: Path) -> None:
     assert "in 1 of 16 masks" in notes
     warnings = "\n".join(outcome.warnings)
     assert "16 records, where the whole data set has 1010" in warnings
-    assert "test: 1 of 4 images are also in train, pixel for pixel: validation-0502 ~ train-0003" in warnings
+    assert (
+        "test: 1 of 4 images are also in train, pixel for pixel: validation-0502 ~ train-0003" in warnings
+    )
     assert "test/images is not used" in notes
     by_id = {record.id: record for record in read_manifest(outcome.folder).records}
     assert by_id["train-0004"].foreground == by_id["train-0005"].foreground

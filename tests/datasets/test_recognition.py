@@ -61,7 +61,7 @@ def test_archives_are_recognised_by_name_and_not_opened(tmp_path: Path) -> None:
     assert [(one.name, one.path.name) for one in found.archives] == [("kvasir", "kvasir-seg.zip")]
     with pytest.raises(UsageError, match="not unpacked") as refused:
         find_root("kvasir", tmp_path)
-    assert str(refused.value.hint).endswith("kvasir-seg.zip\"")
+    assert str(refused.value.hint).endswith('kvasir-seg.zip"')
 
 
 def test_own_data_is_offered_and_made_when_its_class_is_said(tmp_path: Path) -> None:

