@@ -1,0 +1,103 @@
+"""What `vlsmctl prepare` does besides preparing: labels, audits, previews, exports, --strict."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.commands.app import error_line, vlsmctl
+from tests.datasets import fakes
+from tests.datasets.fakes import busi, clinicdb, fuseg
+from vlsmctl.datasets.manifest import Manifest, read_manifest
+
+
+def prompts_and_splits(manifest: Manifest) -> dict[str, tuple[str, object]]:
+    return {record.id: (record.split, record.prompts) for record in manifest.records}
+
+
+@pytest.mark.parametrize("name", ["clinicdb", "busi"])
+def test_an_export_read_again_gives_the_same_prompts_and_splits(name: str, tmp_path: Path) -> None:
+    raw = (clinicdb if name == "clinicdb" else busi).write(tmp_path / "raw")
+    asked = ("prepare", name, "--raw", raw, "--out", tmp_path / "data")
+    exported = vlsmctl(*asked, "--export", "medvlsm", "--json").document["datasets"][0]["export"]
+    first = prompts_and_splits(read_manifest(tmp_path / "data" / name))
+    vlsmctl(*asked, "--name", "again", "--protocol", "medvlsm", "--annotations", exported)
+    again = read_manifest(tmp_path / "data" / "again")
+    assert prompts_and_splits(again) == first
+    assert again.info["protocol"] == "medvlsm"
+
+
+def test_an_audit_needs_no_raw_data_once_a_set_is_prepared(tmp_path: Path) -> None:
+    raw, out = clinicdb.write(tmp_path / "raw"), tmp_path / "data"
+    vlsmctl("prepare", "clinicdb", "--raw", raw, "--out", out)
+    told = vlsmctl("prepare", "clinicdb", "--out", out, "--audit", "--strict").out
+    assert "no image of val or test shares a group" in told
+    vlsmctl("prepare", "clinicdb", "--out", out, "--export", "medvlsm")
+    theirs = tmp_path / "clinicdb_polyp" / "anns"
+    theirs.parent.mkdir()
+    (out / "clinicdb" / "medvlsm" / "anns").rename(theirs)
+    moved = json.loads((theirs / "train.json").read_text(encoding="utf-8"))
+    (theirs / "train.json").write_text(json.dumps(moved[1:]), encoding="utf-8")
+    (theirs / "test.json").write_text(json.dumps(moved[:1]), encoding="utf-8")  # a frame of a known video
+    published = ("--protocol", "medvlsm", "--annotations", tmp_path, "--json")
+    (document,) = vlsmctl("prepare", "clinicdb", "--out", out, "--audit", *published).document["datasets"]
+    assert document["audit"]["counts"]["test"]["images"] == 1
+    assert any("1 of 1 images come from groups" in text for text in document["leaks"])
+    vlsmctl("prepare", "clinicdb", "--out", out, "--audit", "--strict", *published, code=3)
+
+
+def test_leaks_by_official_splits_are_warnings_and_strict_counts_them(tmp_path: Path) -> None:
+    asked = ("prepare", "fuseg", "--raw", fuseg.write(tmp_path / "raw"), "--out", tmp_path / "data")
+    told = vlsmctl(*asked).out
+    assert "warning: test: 1 of 4 images are also in train, pixel for pixel" in told
+    vlsmctl(*asked, "--strict", code=3)
+    quiet = ("--raw", fakes.generic(tmp_path / "quiet"), "--out", tmp_path / "data")
+    vlsmctl("prepare", "generic", *quiet, "--class", "polyp", "--strict")
+
+
+def test_a_preview_is_a_picture_of_every_split(tmp_path: Path) -> None:
+    raw = fakes.generic(tmp_path / "raw")
+    asked = ("prepare", "mine", "--out", tmp_path / "data", "--preview", "--class", "polyp")
+    vlsmctl(*asked, "--raw", raw)
+    with Image.open(tmp_path / "data" / "mine" / "preview.png") as sheet:
+        pixels = np.asarray(sheet.convert("RGB")).reshape(-1, 3)
+    assert (pixels == (0, 158, 115)).all(axis=1).sum() > 100  # outlines
+    (tmp_path / "data" / "mine" / "preview.png").unlink()
+    assert "preview.png" in vlsmctl(*asked).out  # now from what is prepared
+
+
+def test_label_maps_become_a_record_a_class(tmp_path: Path) -> None:
+    raw = tmp_path / "raw"
+    for number in range(12):
+        labels = np.zeros((32, 32), np.uint8)
+        labels[4:12, 4:12], labels[16:28, 16:28] = 1, 2 * (number != 3)
+        fakes.save(raw / "images" / f"{number}.png", fakes.picture(number))
+        fakes.save(raw / "masks" / f"{number}.png", labels)
+    asked = ("prepare", "hearts", "--raw", raw, "--out", tmp_path / "data", "--class", "heart")
+    told = error_line(vlsmctl(*asked, code=2))
+    assert "0, 1, 2" in told
+    vlsmctl(*asked, "--labels", '1="left ventricle",2=myocardium')
+    records = {record.id: record for record in read_manifest(tmp_path / "data" / "hearts").records}
+    assert len(records) == 24
+    one, two = records["0-left-ventricle"], records["0-myocardium"]
+    assert (one.prompts["p1"], two.prompts["p1"]) == ("left ventricle", "myocardium")
+    assert (one.image, one.split) == (two.image, two.split)
+    assert (one.foreground, two.foreground) == (64 / 1024, 144 / 1024)
+    assert records["3-myocardium"].foreground == 0
+    assert "NUMBER=NAME" in vlsmctl(*asked, "--labels", "ventricle", code=2).err
+
+
+def test_a_misspelt_name_is_not_taken_for_own_data(tmp_path: Path) -> None:
+    raw = fakes.generic(tmp_path / "raw")
+    refused = vlsmctl("prepare", "kvasri", "--raw", raw, "--out", tmp_path / "data", code=2)
+    assert "did you mean 'kvasir'" in error_line(refused)
+    assert (
+        "--labels is for one's own data"
+        in vlsmctl(
+            "prepare", "clinicdb", "--raw", clinicdb.write(tmp_path / "c"), "--labels", "1=polyp", code=2
+        ).err
+    )
