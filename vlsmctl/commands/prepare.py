@@ -57,7 +57,10 @@ def prepare(
     ] = None,
     empty: Annotated[
         str | None,
-        typer.Option(help="Empty masks: keep, drop, or the share to keep, as 0.1.", show_default=False),
+        typer.Option(
+            help="Empty masks: keep, drop, or the share to keep (default: keep; of one's own volumes 0.1).",
+            show_default=False,
+        ),
     ] = None,
     protocol: Annotated[
         Literal["default", "medvlsm"], typer.Option(help="Whose split into train, val and test.")
@@ -83,8 +86,8 @@ def prepare(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Turn raw data into a data set to train on: OUT/NAME with images, masks, prompts and splits."""
-    from vlsmctl.datasets.build import empty_share
     from vlsmctl.datasets.jobs import named_jobs, recognised_jobs
+    from vlsmctl.datasets.listings import empty_share
 
     if empty is not None:
         empty_share(empty)

@@ -6,15 +6,14 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from vlsmctl.datasets import generic
-from vlsmctl.datasets.annotations import apply, find_annotations, read_annotations
 from vlsmctl.datasets.checks import Checked, check
 from vlsmctl.datasets.gathering import Gathered, gather, written_facts
 from vlsmctl.datasets.kinds import DATASETS, OWN
+from vlsmctl.datasets.listings import annotated, empty_share, list_raw, usual_empty
 from vlsmctl.datasets.manifest import INFO, SPLITS, Record, read_manifest, write_manifest
 from vlsmctl.datasets.pooling import POOLS, pool
 from vlsmctl.datasets.recipes import Recipe, find_recipe
@@ -25,17 +24,14 @@ from vlsmctl.datasets.records import (
     LeftOut,
     Listing,
     Progress,
-    first_left_out,
     silent,
     without_known_empty,
 )
 from vlsmctl.datasets.splits import Case, assign_splits, near_clusters
 from vlsmctl.datasets.staging import build_folder, put_in_place
-from vlsmctl.errors import NoReadableInput, UsageError
+from vlsmctl.errors import UsageError
 
 PHANTOM_COUNTS = (160, 24, 40)
-PROTOCOLS = ("default", "medvlsm")
-EMPTY_SHARES = {"keep": 1.0, "drop": 0.0}
 
 
 @dataclass(frozen=True)
@@ -95,10 +91,10 @@ def prepare(
     rename: the data set's name (by default the kind's; for one's own data the raw folder's). labels: what
     the numbers of label maps mean, one's own data only; each becomes a record of its own. axis: the voxel
     axis along which volumes are cut (by default the one that `predict` walks). empty: "keep", "drop" or
-    the share of empty masks to keep, as "0.1" (by default the kind's). protocol: "default", or "medvlsm"
-    for the split of MedVLSM's `annotations`, whose prompts are taken over in any case. attributes:
-    "correct", or "medvlsm" for its rule for count, size and place. counts: how many phantoms to draw for
-    train, val and test. workers: processes (by default one a core).
+    the share of empty masks to keep (by default the kind's; of one's own volumes 0.1). protocol:
+    "default", or "medvlsm" for the split of MedVLSM's `annotations`, whose prompts are taken over in any
+    case. attributes: "correct", or "medvlsm" for its rule for count, size and place. counts: how many
+    phantoms to draw for train, val and test. workers: processes (by default one a core).
 
     The folder is built beside its place and moved there at the end: a killed run leaves nothing that looks
     finished. What has not changed since the last run is taken over. Same inputs, same manifest.
@@ -109,12 +105,13 @@ def prepare(
     if name in POOLS:
         return _pooled(name, out, rename or name, progress)
     kind, root, target = _resolved(name, raw, out, rename)
-    share = empty_share(empty or kind.empty)
     recipe = find_recipe(target.name, name, kind, class_word)
     with build_folder(target) as work:
         root = root or _made(kind, work / "raw", seed, counts, progress)
-        listing = _listed(name, root, labels, axis, share)
-        listing, provenance = _annotated(name, listing, annotations, protocol)
+        listing = list_raw(name, root, labels, axis)
+        share = empty_share(empty or usual_empty(name, listing))
+        listing = listing if share else without_known_empty(listing)
+        listing, provenance = annotated(name, listing, annotations, protocol)
         fresh = work / "set"
         for folder in ("images", "masks"):
             (fresh / folder).mkdir(parents=True)
@@ -159,8 +156,10 @@ def plan(
     if root is None:
         notes = (f"draws {sum(PHANTOM_COUNTS)} pictures",)
         return Plan(target.name, name, "none needed", target, sum(PHANTOM_COUNTS), None, notes, (), ())
-    listing = _listed(name, root, labels, axis, empty_share(empty or kind.empty))
-    listing, _ = _annotated(name, listing, annotations, protocol)
+    listing = list_raw(name, root, labels, axis)
+    if not empty_share(empty or usual_empty(name, listing)):
+        listing = without_known_empty(listing)
+    listing, _ = annotated(name, listing, annotations, protocol)
     return Plan(
         target.name, name, str(root), target, len(listing.items), kind.expected,
         listing.notes, listing.warnings, listing.left_out,
@@ -200,17 +199,6 @@ def _pooled(name: str, out: Path, target_name: str, progress: Progress) -> Outco
 def slug(text: str) -> str:
     """A name for a data set, safe as a folder on every system: lower-case letters, digits, dashes."""
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "dataset"
-
-
-def empty_share(text: str) -> float:
-    """ "keep", "drop" or a number from 0 to 1 -> the share of empty masks to keep. Raises UsageError."""
-    try:
-        share = EMPTY_SHARES[text] if text in EMPTY_SHARES else float(text)
-    except ValueError:
-        share = -1.0
-    if not 0 <= share <= 1:
-        raise UsageError(f"--empty '{text}': expected keep, drop or a share from 0 to 1, as 0.1")
-    return share
 
 
 def _resolved(name: str, raw: Path | None, out: Path, rename: str | None) -> tuple[Kind, Path | None, Path]:
@@ -255,55 +243,6 @@ def _made(kind: Kind, folder: Path, seed: int, counts: Sequence[int], progress: 
     if kind.make is not None:
         kind.make(folder, seed, counts, progress)
     return folder
-
-
-def _listed(
-    name: str, root: Path, labels: Mapping[int, str] | None, axis: int | None, share: float
-) -> Listing:
-    kind = DATASETS[name]
-    if name == OWN:
-        listing = generic.list_items(root, labels=labels, axis=axis)
-    elif labels or axis is not None:
-        given = "--labels" if labels else "--axis"
-        raise UsageError(f"{given} is for one's own data; {name} has its own", hint=f"leave out {given}")
-    else:
-        listing = kind.list_items(root)
-    if not listing.items:
-        told = first_left_out(listing.left_out)
-        raise NoReadableInput(f"no usable pair in '{root}': expected {kind.layout}{told}")
-    if not share:
-        listing = without_known_empty(listing)
-    double = [name for name, count in Counter(item.id for item in listing.items).items() if count > 1]
-    if double:
-        raise UsageError(f"'{root}' has several pictures that would be called {', '.join(double[:5])}")
-    return listing
-
-
-def _annotated(
-    name: str, listing: Listing, annotations: Path | None, protocol: str
-) -> tuple[Listing, dict[str, Any] | None]:
-    """The listing with MedVLSM's prompts and, for that protocol, its splits; and where these came from."""
-    kind = DATASETS[name]
-    if annotations is None:
-        if protocol != "default":
-            raise UsageError(
-                f"--protocol {protocol} needs MedVLSM's annotation files",
-                hint=f"vlsmctl prepare {name} --protocol {protocol} --annotations DIR   (or --accept-terms,"
-                " to download them from https://github.com/naamiinepal/medvlsm, MIT licence)",
-            )
-        return listing, None
-    found = read_annotations(find_annotations(annotations, kind.annotations or name))
-    applied = apply(
-        listing.items, found, kind.published, protocol=protocol == "medvlsm",
-        published_test=kind.published_test,
-    )  # fmt: skip
-    changed = replace(
-        listing,
-        items=applied.items,
-        notes=listing.notes + applied.notes,
-        warnings=listing.warnings + applied.warnings,
-    )
-    return changed, {"source": "MedVLSM annotations", "sha256": found.hashes}
 
 
 def _cases(gathered: Gathered, items: Mapping[str, Item]) -> list[Case]:
