@@ -61,7 +61,7 @@ def test_terms_come_before_a_download_and_a_second_run_needs_none(
 def test_what_may_not_be_downloaded_is_told_where_to_get_and_where_to_put(tmp_path: Path) -> None:
     refused = vlsmctl("prepare", "bkai", "--download", "--accept-terms", "--out", tmp_path / "data", code=2)
     assert "https://www.kaggle.com/c/bkai-igh-neopolyp" in refused.err
-    assert str(tmp_path / "data" / "raw" / "bkai") in refused.err
+    assert f"put it into {tmp_path / 'data' / 'raw' / 'bkai'}\n" in refused.err
     assert "--download" in vlsmctl("prepare", "isic2016", "--out", tmp_path / "data", code=2).err
 
 
@@ -72,6 +72,16 @@ def test_offline_forbids_downloads(tmp_path: Path, monkeypatch: pytest.MonkeyPat
             "--offline", "prepare", "kvasir", "--download", "--accept-terms", "--out", tmp_path, code=2
         )
     assert "--offline forbids the network" in error_line(refused)
+
+
+def test_a_plan_neither_downloads_nor_unpacks(tmp_path: Path) -> None:
+    archive = tmp_path / "kvasir-seg.zip"
+    archive.write_bytes(zipped({"images/a.png": b"a"}))
+    out = tmp_path / "data"
+    told = vlsmctl("prepare", "kvasir", "--download", "--plan", "--out", out, code=2)
+    assert "https://datasets.simula.no" in error_line(told)
+    vlsmctl("prepare", "--raw", archive, "--plan", "--out", out, code=2)
+    assert not out.exists()
 
 
 def test_a_damaged_download_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

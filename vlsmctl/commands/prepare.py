@@ -100,10 +100,12 @@ def prepare(
     if names:
         jobs = named_jobs(
             names, raw, out_folder,
-            rename=name, class_word=class_word, download=download, accepted=accept_terms,
+            rename=name, class_word=class_word, download=download, accepted=accept_terms, plan=plan,
         )  # fmt: skip
     else:
-        recognised, jobs, offers = recognised_jobs(raw, out_folder, rename=name, class_word=class_word)
+        recognised, jobs, offers = recognised_jobs(
+            raw, out_folder, rename=name, class_word=class_word, plan=plan
+        )
         document = _recognised_document(recognised, offers)
         if not jobs and not plan:
             raise UsageError("\n".join(recognised_lines(document)), hint=_next_step(document))

@@ -9,10 +9,12 @@ _SHOWN = 50
 
 def recognised_lines(document: dict[str, Any]) -> list[str]:
     """What was found under the raw folder, with the commands that go on from there."""
-    lines = []
-    for root in document.get("recognised", ()):
-        counted = _counted(root["records"], root["expected"])
-        lines.append(f"found {root['name']}: {counted} in {root['path']}")
+    planned = {one["name"] for one in document.get("datasets", ()) if "expected" in one}
+    lines = [
+        f"found {root['name']}: {_counted(root['records'], root['expected'])} in {root['path']}"
+        for root in document.get("recognised", ())
+        if root["name"] not in planned  # what a plan says of itself
+    ]
     lines += [
         f"also {root['name']}, not used: {root['records']} records in {root['path']}"
         for root in document.get("not_used", ())

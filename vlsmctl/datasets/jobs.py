@@ -45,16 +45,17 @@ def named_jobs(
     class_word: str | None = None,
     download: bool = False,
     accepted: bool = False,
+    plan: bool = False,
 ) -> list[Job]:
     """Jobs for names. raw: a folder, or an archive, which is unpacked below out/raw; by default out/raw.
 
     A name that is not known is that of one's own data, when a class word or a name is given for it. A
     pooled set brings the members of it that lie under `raw`. download: the raw data is downloaded to
-    out/raw/NAME first. Raises UsageError: unknown names, terms not accepted, two sets of one name.
+    out/raw/NAME first. plan: nothing may be written. Raises UsageError: unknown names, terms not accepted, two sets of one name.
     """
     if rename is not None and len(names) > 1:
         raise UsageError(f"--name names one data set, but there are {len(names)}: {', '.join(names)}")
-    place = _folder(raw, out)
+    place = _folder(raw, out, plan)
     jobs: list[Job] = []
     for name in dict.fromkeys(names):
         kind = _kind(name, rename, class_word)
@@ -65,7 +66,7 @@ def named_jobs(
             ]
             jobs.append(Job(kind, rename or kind, None))
             continue
-        here = _downloaded(kind, out, accepted) if download else place
+        here = _downloaded(kind, out, accepted, plan) if download else place
         if DATASETS[kind].make is not None:
             here = None
         known_as = rename or (name if name != OWN else _own_name(here))
@@ -74,11 +75,16 @@ def named_jobs(
 
 
 def recognised_jobs(
-    raw: Path | None, out: Path, *, rename: str | None = None, class_word: str | None = None
+    raw: Path | None,
+    out: Path,
+    *,
+    rename: str | None = None,
+    class_word: str | None = None,
+    plan: bool = False,
 ) -> tuple[Recognised, list[Job], list[Offer]]:
     """Jobs for all that is known at `raw` (by default out/raw) and below. Pictures and masks of no known
     set become a job when a class word says what they show, else an offer."""
-    recognised = recognise(_folder(raw, out) or out / RAW)
+    recognised = recognise(_folder(raw, out, plan) or out / RAW)
     jobs = [Job(root.name, root.name, root.path) for root in recognised.roots]
     offers: list[Offer] = []
     for root in recognised.own:
@@ -121,16 +127,28 @@ def _kind(name: str, rename: str | None, class_word: str | None) -> str:
     )
 
 
-def _folder(raw: Path | None, out: Path) -> Path | None:
+def _folder(raw: Path | None, out: Path, plan: bool) -> Path | None:
     """Where to look: what was named, unpacked where it is an archive, else out/raw if that is there."""
-    if raw is not None:
-        return unpacked(raw, out / RAW) if raw.is_file() else raw
-    return out / RAW if (out / RAW).is_dir() else None
+    if raw is None:
+        return out / RAW if (out / RAW).is_dir() else None
+    if not raw.is_file():
+        return raw
+    if plan:
+        raise UsageError(
+            f"--plan writes nothing, and '{raw}' would have to be unpacked", hint="leave out --plan"
+        )
+    return unpacked(raw, out / RAW)
 
 
-def _downloaded(kind: str, out: Path, accepted: bool) -> Path:
+def _downloaded(kind: str, out: Path, accepted: bool, plan: bool) -> Path:
     folder = out / RAW / kind
-    check_terms(kind, accepted, folder)
+    check_terms(kind, accepted or plan, folder)
+    if plan:
+        urls = ", ".join(download.url for download in DATASETS[kind].downloads)
+        raise UsageError(
+            f"--plan writes nothing; without it {kind} is downloaded to {folder} from {urls}",
+            hint="leave out --plan, or --download",
+        )
     return downloaded(kind, folder)
 
 
