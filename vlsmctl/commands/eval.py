@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from vlsmctl.evaluation import CasePair, Scores
 
 _SHOWN = 20  # failed cases named on the terminal; summary.json has them all
+_FROM_MASKS = ("count", "size", "place", "shape", "colour")
 WORTH_PROCESSES = 5000  # cases from which starting processes costs less than it saves
 
 
@@ -123,9 +124,9 @@ def _predicted(
         predictor, manifest, split, choice, document["seed"], where / "masks", batch_size=batch_size,
         tick=track,
     )  # fmt: skip
-    from_masks = any(
-        word in str(manifest.info.get("templates")) for word in ("{size}", "{count}", "{place}")
-    )
+    made_of = str(manifest.info.get("templates"))
+    published = bool(manifest.info.get("annotations") or manifest.info.get("members"))
+    from_masks = published or any(f"{{{word}}}" in made_of for word in _FROM_MASKS)
     hints = from_masks and choice not in ("p0", "p1")
     return pairs, where, f"{folder}: {manifest.folder.name} {split}, prompts {choice}", hints
 
@@ -140,8 +141,8 @@ def _show(
     screen.print(score_table(summary))
     if hints_in_prompts:
         screen.print(
-            "note: these prompts tell the model words taken from the true mask (size, count, place), as in "
-            "the published protocol; --prompts p1 names the class alone",
+            f"note: these prompts tell the model words taken from the true mask ({', '.join(_FROM_MASKS)}),"
+            " as in the published protocol; --prompts p1 names the class alone",
             markup=False,
         )
     by_prompt = prompt_table(summary)

@@ -51,7 +51,9 @@ def named_jobs(
 
     A name that is not known is that of one's own data, when a class word or a name is given for it. A
     pooled set brings the members of it that lie under `raw`. download: the raw data is downloaded to
-    out/raw/NAME first. plan: nothing may be written. Raises UsageError: unknown names, terms not accepted, two sets of one name.
+    out/raw/NAME first. plan: nothing may be written.
+
+    Raises UsageError: unknown names, terms not accepted, two sets of one name.
     """
     if rename is not None and len(names) > 1:
         raise UsageError(f"--name names one data set, but there are {len(names)}: {', '.join(names)}")
