@@ -17,7 +17,7 @@ ROOT = Path(vlsmctl.__file__).parent
 
 # By the first part of a module's name below the package
 LAYERS = {
-    0: ("errors", "quiet", "files", "ahead", "network"),
+    0: ("errors", "quiet", "files", "ahead", "network", "processors"),
     1: ("config", "runtime", "console", "formats"),
     2: ("datasets", "batches", "preprocessing", "losses", "metrics", "mask_files", "adapters"),
     3: ("models",),

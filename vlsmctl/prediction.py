@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -19,19 +17,15 @@ from torch import Tensor
 from vlsmctl import runs
 from vlsmctl.ahead import ahead
 from vlsmctl.checkpoint import load_adapted
-from vlsmctl.datasets.manifest import Manifest, Record
-from vlsmctl.datasets.prompts import choose_prompt
 from vlsmctl.errors import UnreadableFile
-from vlsmctl.formats.raster import read_picture, write_mask_picture
 from vlsmctl.formats.scan import Found, Problem, Scan, open_scan, output_names
 from vlsmctl.ledger import LEDGER, Entry, append, open_ledger, read_ledger
 from vlsmctl.models.build import MODELS, build
 from vlsmctl.models.clipseg import ClipSeg
-from vlsmctl.models.tokens import distinct, tokenize
+from vlsmctl.models.tokens import tokenize
 from vlsmctl.preprocessing import Preprocessing, normalise
 from vlsmctl.runtime import StopFlag
 
-T = TypeVar("T")
 Mask = NDArray[np.bool_]
 Picture = NDArray[np.uint8]
 
@@ -51,16 +45,6 @@ class Predictor:
     fingerprint: str
     class_prompt: str | None
     name: str
-
-
-@dataclass(frozen=True)
-class RecordMask:
-    """The mask of one record and the prompt that was asked, or the reason why there is none."""
-
-    record: Record
-    prompt: str | None
-    path: Path | None
-    error: str | None
 
 
 @dataclass(frozen=True)
@@ -190,44 +174,6 @@ def predict(
                 entries.append(entry)
                 told(entry)
     return entries, before
-
-
-def predict_records(
-    predictor: Predictor,
-    manifest: Manifest,
-    records: Iterable[Record],
-    choice: str,
-    seed: int,
-    folder: Path,
-    *,
-    batch_size: int,
-) -> list[RecordMask]:
-    """Masks for records of a prepared data set, as PNG files below `folder`, each with the prompt that
-    was chosen for it (of epoch 0, so that scoring twice gives the same scores)."""
-    pictures = ahead(_readable(manifest, records), depth=2 * batch_size)
-    done: list[RecordMask] = []
-    for chunk in _chunks(pictures, batch_size):
-        done += [RecordMask(record, None, None, what) for record, what in chunk if isinstance(what, str)]
-        whole = [(record, what) for record, what in chunk if not isinstance(what, str)]
-        if not whole:
-            continue
-        words, which = distinct([choose_prompt(record, choice, seed, 0) for record, _ in whole])
-        condition = encode(predictor, words)[which.to(predictor.device)]
-        (found,) = segment(predictor, [what for _, what in whole], [condition], predictor.threshold)
-        for (record, _), result, place in zip(whole, found, which.tolist(), strict=True):
-            path = folder / f"{record.id}.png"
-            write_mask_picture(result.mask, path)
-            done.append(RecordMask(record, words[place], path, None))
-    return done
-
-
-def _readable(manifest: Manifest, records: Iterable[Record]) -> Iterator[tuple[Record, Picture | str]]:
-    """Each record with its picture, or with the reason why there is none."""
-    for record in records:
-        try:
-            yield record, read_picture(manifest.folder / record.image)
-        except UnreadableFile as error:
-            yield record, str(error)
 
 
 @dataclass
@@ -393,9 +339,3 @@ def _fingerprint(predictor: Predictor, found: Found, threshold: float) -> str:
 def _input_name(found: Found) -> str:
     name = found.source.as_posix()
     return name if found.series_number == 1 else f"{name}#{found.series_number}"
-
-
-def _chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    iterator = iter(items)
-    while chunk := list(itertools.islice(iterator, size)):
-        yield chunk

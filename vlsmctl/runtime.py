@@ -22,6 +22,8 @@ from vlsmctl.network import is_offline
 
 T = TypeVar("T")
 
+STOP_INTERVAL = 10  # batches
+
 
 def pick_device(name: str = "auto") -> torch.device:
     """The device of that name (auto, cpu, cuda, cuda:1, mps); auto takes a GPU where there is one."""
@@ -135,6 +137,25 @@ def polite_stop() -> Iterator[StopFlag]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def mean_over_processes(total: float, number: float, accelerator: Accelerator) -> float:
+    """total / number, both summed over the processes."""
+    if accelerator.num_processes > 1:
+        pair = torch.tensor([total, number], device=accelerator.device)
+        total, number = accelerator.reduce(pair, reduction="sum").tolist()
+    return total / number
+
+
+def stop_asked_anywhere(stop: StopFlag, accelerator: Accelerator, batch: int) -> bool:
+    """Whether any process was asked to stop; they must leave the loop together, so several ask one
+    another, but not in every batch, because asking waits for the GPU."""
+    if accelerator.num_processes == 1:
+        return stop.asked
+    if batch % STOP_INTERVAL != 1:
+        return False
+    flag = torch.tensor(float(stop.asked), device=accelerator.device)
+    return bool(accelerator.reduce(flag, reduction="sum").item())
 
 
 def machine_facts() -> dict[str, str]:

@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
+from vlsmctl.ahead import ahead
 from vlsmctl.datasets.manifest import Manifest, Record
-from vlsmctl.datasets.prompts import askable, prompt_keys
-from vlsmctl.errors import UsageError
+from vlsmctl.datasets.prompts import askable, choose_prompt, prompt_keys
+from vlsmctl.errors import UnreadableFile, UsageError
 from vlsmctl.evaluation import CasePair
-from vlsmctl.prediction import Predictor, predict_records
+from vlsmctl.formats.raster import read_picture, write_mask_picture
+from vlsmctl.models.tokens import distinct
+from vlsmctl.prediction import Picture, Predictor, encode, segment
 
+T = TypeVar("T")
 Tick = Callable[[Iterable[Record], str], Iterable[Record]]
+
+
+@dataclass(frozen=True)
+class RecordMask:
+    """The mask of one record and the prompt that was asked, or the reason why there is none."""
+
+    record: Record
+    prompt: str | None
+    path: Path | None
+    error: str | None
 
 
 def predict_split(
@@ -55,3 +72,47 @@ def predict_split(
             for one in done
         ]
     return pairs
+
+
+def predict_records(
+    predictor: Predictor,
+    manifest: Manifest,
+    records: Iterable[Record],
+    choice: str,
+    seed: int,
+    folder: Path,
+    *,
+    batch_size: int,
+) -> list[RecordMask]:
+    """Masks for records of a prepared data set, as PNG files below `folder`, each with the prompt that
+    was chosen for it (of epoch 0, so that scoring twice gives the same scores)."""
+    pictures = ahead(_readable(manifest, records), depth=2 * batch_size)
+    done: list[RecordMask] = []
+    for chunk in _chunks(pictures, batch_size):
+        done += [RecordMask(record, None, None, what) for record, what in chunk if isinstance(what, str)]
+        whole = [(record, what) for record, what in chunk if not isinstance(what, str)]
+        if not whole:
+            continue
+        words, which = distinct([choose_prompt(record, choice, seed, 0) for record, _ in whole])
+        condition = encode(predictor, words)[which.to(predictor.device)]
+        (found,) = segment(predictor, [what for _, what in whole], [condition], predictor.threshold)
+        for (record, _), result, place in zip(whole, found, which.tolist(), strict=True):
+            path = folder / f"{record.id}.png"
+            write_mask_picture(result.mask, path)
+            done.append(RecordMask(record, words[place], path, None))
+    return done
+
+
+def _readable(manifest: Manifest, records: Iterable[Record]) -> Iterator[tuple[Record, Picture | str]]:
+    """Each record with its picture, or with the reason why there is none."""
+    for record in records:
+        try:
+            yield record, read_picture(manifest.folder / record.image)
+        except UnreadableFile as error:
+            yield record, str(error)
+
+
+def _chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    iterator = iter(items)
+    while chunk := list(itertools.islice(iterator, size)):
+        yield chunk

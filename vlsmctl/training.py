@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import platform
 import time
 from collections.abc import Callable, Iterator
@@ -34,11 +33,18 @@ from vlsmctl.losses import LOSSES
 from vlsmctl.models.build import MODELS, Base
 from vlsmctl.models.tokens import distinct, tokenize
 from vlsmctl.preprocessing import Preprocessing, normalise
+from vlsmctl.processors import processors
 from vlsmctl.resume import EpochLine, Progress, append_metrics, restore_progress, save_progress
-from vlsmctl.runtime import StopFlag, is_main_process, make_accelerator, make_repeatable
+from vlsmctl.runtime import (
+    StopFlag,
+    is_main_process,
+    make_accelerator,
+    make_repeatable,
+    mean_over_processes,
+    stop_asked_anywhere,
+)
 
-DECODE_WORKERS = min(16, os.cpu_count() or 1)
-STOP_INTERVAL = 10  # batches
+DECODE_WORKERS = min(16, processors())
 
 
 @dataclass(frozen=True)
@@ -220,7 +226,7 @@ def validate(model: torch.nn.Module, samples: Samples, preset: Preset, accelerat
         sizes = found.sum(1) + mask.sum(1)
         dice = torch.where(sizes == 0, 1.0, 2 * (found & mask).sum(1) / sizes.clamp(min=1))
         total, number = total + float(dice.sum()), number + len(dice)
-    return _mean(total, number, accelerator)
+    return mean_over_processes(total, number, accelerator)
 
 
 def _train_epoch(
@@ -237,12 +243,12 @@ def _train_epoch(
     )  # fmt: skip
     weighted, seen = torch.zeros((), device=accelerator.device), 0
     for number, batch in enumerate(parts, start=1):
-        if _stop_asked(stop, accelerator, number):
+        if stop_asked_anywhere(stop, accelerator, number):
             raise _Interrupted
         loss = _step(model, optimizer, batch, preset, (config.seed, epoch, number), accelerator)
         weighted, seen = weighted + loss * len(batch.records), seen + len(batch.records)
         watcher.batch_done(epoch, number, batches, loss)
-    mean = _mean(weighted.item(), seen, accelerator)
+    mean = mean_over_processes(weighted.item(), seen, accelerator)
     if not math.isfinite(mean):
         raise UsageError(
             f"the loss of epoch {epoch} is {mean}: training has come apart; the state before it is kept",
@@ -270,25 +276,6 @@ def _step(
         accelerator.clip_grad_norm_(model.parameters(), config.grad_clip)
     optimizer.step()
     return loss.detach()
-
-
-def _mean(total: float, number: float, accelerator: Accelerator) -> float:
-    """total / number, both summed over the processes."""
-    if accelerator.num_processes > 1:
-        pair = torch.tensor([total, number], device=accelerator.device)
-        total, number = accelerator.reduce(pair, reduction="sum").tolist()
-    return total / number
-
-
-def _stop_asked(stop: StopFlag, accelerator: Accelerator, batch: int) -> bool:
-    """Whether any process was asked to stop; they must leave the loop together, so several ask one
-    another, but not in every batch, because asking waits for the GPU."""
-    if accelerator.num_processes == 1:
-        return stop.asked
-    if batch % STOP_INTERVAL != 1:
-        return False
-    flag = torch.tensor(float(stop.asked), device=accelerator.device)
-    return bool(accelerator.reduce(flag, reduction="sum").item())
 
 
 def _scored_with(preset: Preset) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.commands.app import error_line, vlsmctl
+from tests.datasets import fakes
 from tests.datasets.archives import zipped
 from tests.datasets.fakes import clinicdb, kvasir
 from tests.datasets.file_server import Server, serving
@@ -94,14 +95,33 @@ def test_a_damaged_download_is_refused(tmp_path: Path, monkeypatch: pytest.Monke
     assert not list((tmp_path / "data").rglob("*.zip"))
 
 
-def test_an_archive_can_be_named(tmp_path: Path) -> None:
-    kvasir.write(tmp_path / "theirs")
-    archive = zip_of(tmp_path / "theirs", tmp_path / "kvasir-seg.zip")
+def test_archives_can_be_named_and_are_told_apart(tmp_path: Path) -> None:
     out = tmp_path / "data"
-    vlsmctl("prepare", "--raw", archive, "--out", out)
-    vlsmctl("prepare", "kvasir", "--raw", archive, "--out", out)
-    assert (out / "raw" / "kvasir-seg").is_dir()
-    assert len(read_manifest(out / "kvasir").records) > 0
+    fakes.generic(tmp_path / "one", count=8)
+    fakes.generic(tmp_path / "two", count=9)
+    for name in ("one", "two"):
+        (tmp_path / f"{name}zip").mkdir()
+        archive = zip_of(
+            tmp_path / name, tmp_path / f"{name}zip" / "archive.zip"
+        )  # as Kaggle calls them all
+        vlsmctl("prepare", name, "--raw", archive, "--out", out, "--class", "polyp")
+    assert [len(read_manifest(out / name).records) for name in ("one", "two")] == [8, 9]
+    unpacked = list((out / "raw").iterdir())
+    vlsmctl("prepare", "two", "--raw", archive, "--out", out, "--class", "polyp")
+    assert list((out / "raw").iterdir()) == unpacked  # once is enough
+    fakes.generic(tmp_path / "two", count=10)
+    zip_of(tmp_path / "two", archive)  # a newer one of the same name
+    vlsmctl("prepare", "two", "--raw", archive, "--out", out, "--class", "polyp")
+    assert len(read_manifest(out / "two").records) == 10
+
+
+def test_an_archive_of_a_known_set_needs_no_name(tmp_path: Path) -> None:
+    kvasir.write(tmp_path / "theirs")
+    archive = zip_of(tmp_path / "theirs", tmp_path / "anything.zip")
+    vlsmctl("prepare", "--raw", archive, "--out", tmp_path / "data")
+    assert read_manifest(tmp_path / "data" / "kvasir").records
+    refused = vlsmctl("prepare", "kvasir", "--raw", tmp_path / "kvasir.csv", "--out", tmp_path, code=2)
+    assert "found nothing" in refused.err
 
 
 @pytest.mark.parametrize(
@@ -146,7 +166,7 @@ def test_medvlsms_annotations_are_downloaded_when_the_user_agrees(
     assert "MIT" in refused.err
     assert "--annotations DIR" in refused.err
 
-    def fetched(download: Download, folder: Path, page: str) -> Path:
+    def fetched(download: Download, folder: Path) -> Path:
         assert download.url.endswith(f"/data/clinicdb_polyp/anns/{download.name}")
         folder.mkdir(parents=True, exist_ok=True)
         (folder / download.name).write_bytes(files[Path(download.name).stem])

@@ -2,12 +2,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 from tests.commands.app import error_line, vlsmctl
+from tests.datasets.fakes import blob, grey, kvasir, picture, save
 from vlsmctl.config import Preset, load_preset, preset_names, resolve_preset
+from vlsmctl.datasets.recognition import located
 
 ODD = {
     "data": "a: b # c",
@@ -27,6 +30,12 @@ ODD = {
 }
 
 
+def prepared(folder: Path, info: dict[str, Any]) -> None:
+    """As much of a prepared set as the list looks at."""
+    folder.mkdir(parents=True)
+    (folder / "dataset.json").write_text(json.dumps(info), encoding="utf-8")
+
+
 def test_list_says_what_is_prepared(at_home: Path) -> None:
     rows = {row["name"]: row for row in vlsmctl("presets", "--json").document}
     assert (rows["phantom"]["prepared"], rows["phantom"]["counts"]) == (
@@ -43,6 +52,47 @@ def test_list_looks_where_it_is_told(here: Path, home: Path) -> None:
     assert not any(row["prepared"] for row in vlsmctl("presets", "--json").document)
     rows = vlsmctl("presets", "--data", home / "data", "--json").document
     assert [row["name"] for row in rows if row["prepared"]] == ["phantom"]
+
+
+def test_list_says_what_is_downloaded(here: Path) -> None:
+    root = kvasir.write(here / "data" / "raw" / "from the web")
+    rows = {row["name"]: row for row in vlsmctl("presets", "--json").document}
+    assert {name: row["raw"] for name, row in rows.items() if row["raw"]} == {
+        "kvasir": str(root.relative_to(here))
+    }
+    cells = [line.split("│") for line in vlsmctl("presets").out.splitlines() if "│" in line]
+    told = {line[1].strip(): line[3].strip() for line in cells}
+    assert (told["kvasir"], told["camus"]) == ("downloaded", "not prepared")
+    prepared(here / "data" / "kvasir", {"counts": {"train": 6, "val": 2, "test": 3}})
+    (line,) = [line for line in vlsmctl("presets").out.splitlines() if " kvasir " in line]
+    assert "6 / 2 / 3" in line
+    assert "downloaded" not in line
+
+
+def test_pictures_of_ones_own_are_not_said_to_be_downloaded(here: Path) -> None:
+    for name in ("a.png", "b.png"):
+        save(here / "data" / "raw" / "images" / name, picture(1))
+        save(here / "data" / "raw" / "masks" / name, grey(blob()))
+    assert list(located(here / "data" / "raw")) == ["generic"]
+    assert not any(row["raw"] for row in vlsmctl("presets", "--json").document)
+
+
+def test_list_tells_of_prepared_sets_of_ones_own(here: Path) -> None:
+    assert "also prepared" not in vlsmctl("presets").out
+    counts = {"train": 6, "val": 2, "test": 3}
+    prepared(here / "data" / "wounds", {"title": "pictures", "licence": "ours", "counts": counts})
+    prepared(here / "data" / "odd", {"counts": None, "title": 3})
+    prepared(here / "data" / "etis", {"counts": counts})  # a preset is for that
+    prepared(here / "data" / ".wounds.1234.part", {"counts": counts})
+    (here / "data" / "empty").mkdir()
+    (line,) = [line for line in vlsmctl("presets").out.splitlines() if line.startswith("also prepared")]
+    assert line.startswith("also prepared: odd (yes), wounds (6 / 2 / 3); to train on one: vlsmctl train ")
+    assert line.endswith(" --preset generic --set data=odd")
+    rows = vlsmctl("presets", "--json").document
+    assert [row["name"] for row in rows if row["preset"]] == preset_names()
+    assert [row["name"] for row in rows if not row["preset"]] == ["odd", "wounds"]
+    assert all(row.keys() == rows[0].keys() for row in rows)
+    assert (rows[-1]["counts"], rows[-1]["licence"], rows[-1]["prepared"]) == (counts, "ours", True)
 
 
 def test_list_tells_licence_page_and_figures(here: Path) -> None:

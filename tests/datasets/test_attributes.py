@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 import time
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -9,15 +10,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
+from scipy import ndimage
 
 from tests.datasets import fakes
+from vlsmctl.datasets import attributes
 from vlsmctl.datasets.attributes import (
     COLOURS,
+    DUST,
     WORDS,
     colour_difference,
     colour_word,
     count_word,
     describe,
+    place_word,
     shape_word,
     to_lab,
 )
@@ -219,6 +224,44 @@ def test_the_shape_is_that_of_the_largest_object() -> None:
     mask[5:10, 5:90] = True
     mask[30:80, 30:80] = True
     assert describe(mask, _picture(mask))[0]["shape"] == "square"
+
+
+@pytest.mark.parametrize("band", [1, 50, 300])
+def test_the_words_do_not_depend_on_how_the_image_is_cut_into_bands(
+    monkeypatch: pytest.MonkeyPatch, band: int
+) -> None:
+    rng = np.random.default_rng(band)
+    masks = [rng.random((height, 31)) < share for height in (1, 20, 70) for share in (0.05, 0.5, 0.95)]
+    pixels = [rng.integers(0, 256, (*mask.shape, 3)).astype(np.uint8) for mask in masks]
+    monkeypatch.setattr(attributes, "_SAMPLE", 16)
+    whole = [describe(mask, image) for mask, image in zip(masks, pixels, strict=True)]
+    monkeypatch.setattr(attributes, "_BAND", band)
+    assert [describe(mask, image) for mask, image in zip(masks, pixels, strict=True)] == whole
+
+
+def test_places_are_those_of_the_objects_one_by_one() -> None:
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        mask = rng.random(rng.integers(2, 40, 2)) < rng.uniform(0.1, 0.9)
+        labels, count = ndimage.label(mask)
+        objects = [np.argwhere(labels == label) for label in range(1, count + 1)]
+        kept = [at for at in objects if len(at) > DUST * mask.size]
+        expected = dict.fromkeys(place_word(*at.mean(axis=0), *mask.shape) for at in kept)
+        assert describe(mask, _picture(mask))[0]["place"] == ", ".join(expected)
+
+
+def test_millions_of_single_pixels_take_little_time_and_memory() -> None:
+    mask = np.zeros((4000, 4000), bool)
+    mask[::2, ::2] = True
+    pixels = np.zeros((4000, 4000, 3), np.uint8)
+    start = time.process_time()
+    tracemalloc.start()
+    words, _ = describe(mask, pixels)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (words["count"], words["place"], words["shape"]) == ("one", "top left", "square")
+    assert peak < 20 * mask.size
+    assert time.process_time() - start < 5  # half a second; the rest is for slow machines
 
 
 def test_describing_takes_a_few_milliseconds() -> None:

@@ -16,9 +16,10 @@ from PIL import Image
 from tests.commands.app import start, wait_until
 from tests.datasets import fakes
 from vlsmctl.datasets import build, inspection
-from vlsmctl.datasets.build import prepare, slug
+from vlsmctl.datasets.build import prepare
 from vlsmctl.datasets.manifest import read_manifest
-from vlsmctl.datasets.staging import FACTS
+from vlsmctl.datasets.staging import FACTS, build_folder
+from vlsmctl.datasets.targets import slug
 from vlsmctl.errors import NoReadableInput, UsageError
 from vlsmctl.formats.raster import read_picture
 
@@ -148,6 +149,103 @@ def test_noise_in_an_empty_mask_is_not_taken_for_a_mask_of_zeros_and_ones(tmp_pa
         fakes.save(path, noise)  # and now they all are
     folder = prepare("generic", raw, tmp_path / "data").folder
     assert all(record.foreground > 0 for record in read_manifest(folder).records)
+
+
+def test_files_that_others_share_by_links_are_never_written_to(tmp_path: Path) -> None:
+    """Pools link the files of their members, and a new set those of the old one."""
+    raw = fakes.generic(tmp_path / "raw", count=6, high=1)
+    folder = prepare("generic", raw, tmp_path / "data").folder
+    (tmp_path / "pool").mkdir()
+    for path in (folder / "masks").iterdir():
+        os.link(path, tmp_path / "pool" / path.name)
+    before = {path.name: path.read_bytes() for path in (tmp_path / "pool").iterdir()}
+    for number in (6, 7):  # now the first six are read as noise, and are looked at again
+        fakes.save(raw / "images" / f"case0{number}.png", fakes.picture(number))
+        fakes.save(raw / "masks" / f"case0{number}.png", fakes.grey(fakes.blob()))
+    prepare("generic", raw, tmp_path / "data")
+    assert {path.name: path.read_bytes() for path in (tmp_path / "pool").iterdir()} == before
+
+
+def test_names_that_not_every_system_can_store_are_made_safe(tmp_path: Path) -> None:
+    raw = fakes.generic(tmp_path / "raw", count=4)
+    names = ["a:b", "c|d?", "CON", "x" * 240, "trailing. "] if os.name == "posix" else ["CON1"]
+    for number, name in enumerate(names):
+        fakes.save(raw / "images" / f"{name}.png", fakes.picture(100 + number))
+        fakes.save(raw / "masks" / f"{name}.png", fakes.grey(fakes.blob()))
+    folder = prepare("generic", raw, tmp_path / "data").folder
+    records = read_manifest(folder).records  # which refuses paths that lead elsewhere
+    assert len(records) == 4 + len(names)
+    assert all((folder / record.image).is_file() and (folder / record.mask).is_file() for record in records)
+    assert all(len(record.id.encode()) < 220 and not set(record.id) & set(':|?*"<>') for record in records)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="only here may names be no text")
+def test_a_name_that_is_no_text_is_left_out(tmp_path: Path) -> None:
+    raw = fakes.generic(tmp_path / "raw", count=4)
+    for part in ("images", "masks"):
+        (raw / part / "case00.png").rename(os.fsdecode(os.fsencode(raw / part) + b"/bad\xff.png"))
+    outcome = prepare("generic", raw, tmp_path / "data")
+    assert len(read_manifest(outcome.folder).records) == 3
+    assert [one.expected for one in outcome.left_out] == ["a name in Unicode"]
+
+
+def test_a_set_of_another_kind_is_not_replaced(tmp_path: Path) -> None:
+    raw = fakes.generic(tmp_path / "raw")
+    with pytest.raises(UsageError, match="'kvasir' is the name of a public data set"):
+        prepare("generic", raw, tmp_path / "data", rename="kvasir")
+    prepare("phantom", None, tmp_path / "data", rename="mine", counts=(2, 1, 1))
+    with pytest.raises(UsageError, match="holds phantom data, and this is generic data"):
+        prepare("generic", raw, tmp_path / "data", rename="mine")
+
+
+def test_a_target_that_is_a_link_stays_one(tmp_path: Path) -> None:
+    raw = fakes.generic(tmp_path / "raw")
+    (tmp_path / "large-disk" / "mine").mkdir(parents=True)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "mine").symlink_to(tmp_path / "large-disk" / "mine", target_is_directory=True)
+    for _ in range(2):
+        prepare("generic", raw, tmp_path / "data", rename="mine")
+        (raw / "images" / "case00.png").unlink(missing_ok=True)
+    assert (tmp_path / "data" / "mine").is_symlink()
+    assert len(read_manifest(tmp_path / "large-disk" / "mine").records) == 9
+
+
+def test_two_runs_at_a_time_do_not_meet_in_one_place(tmp_path: Path) -> None:
+    raw = fakes.generic(tmp_path / "raw")
+    with (
+        build_folder(tmp_path / "data" / "raw"),
+        pytest.raises(UsageError, match="is being made by another vlsmctl prepare"),
+    ):
+        prepare("generic", raw, tmp_path / "data")
+    prepare("generic", raw, tmp_path / "data")
+
+
+def test_what_a_killed_run_left_goes_with_the_next(tmp_path: Path) -> None:
+    raw = fakes.generic(tmp_path / "raw", count=400)
+    process = start("prepare", "generic", "--raw", raw, "--out", tmp_path / "data", cwd=tmp_path)
+    wait_until(lambda: any((tmp_path / "data").glob(".*.part/set/masks/*.png")), process)
+    process.kill()
+    process.communicate()
+    assert list((tmp_path / "data").glob(".*.part"))
+    prepare("generic", raw, tmp_path / "data")
+    assert [path.name for path in (tmp_path / "data").iterdir()] == ["raw"]
+
+
+def test_changed_settings_are_told(tmp_path: Path) -> None:
+    raw = fakes.generic(tmp_path / "raw")
+    prepare("generic", raw, tmp_path / "data", class_word="polyp")
+    outcome = prepare("generic", raw, tmp_path / "data", class_word="wound", seed=7)
+    assert outcome.notes[:2] == ("class was 'polyp', and is now 'wound'", "seed was 42, and is now 7")
+    again = prepare("generic", raw, tmp_path / "data", class_word="wound", seed=7)
+    assert not any("is now" in note for note in again.notes)
+
+
+def test_nothing_but_empty_masks(tmp_path: Path) -> None:
+    raw = fakes.generic(tmp_path / "raw", count=4, empty=(0, 1, 2, 3))
+    assert "all masks are empty" in prepare("generic", raw, tmp_path / "data").warnings
+    with pytest.raises(NoReadableInput, match=r"every mask in .* is empty"):
+        prepare("generic", raw, tmp_path / "data", empty="drop")
+    assert len(read_manifest(tmp_path / "data" / "raw").records) == 4
 
 
 def test_a_killed_run_leaves_nothing_that_looks_finished(tmp_path: Path) -> None:
@@ -373,8 +471,8 @@ def test_wrong_arguments_are_usage_errors(tmp_path: Path) -> None:
         prepare("fuseg", None, tmp_path / "data")
     with pytest.raises(UsageError, match="found nothing"):
         prepare("generic", tmp_path / "nowhere", tmp_path / "data")
-    for name in ("../up", "a/b", "Upper", ""):
-        with pytest.raises(UsageError, match="--name"):
+    for name in ("../up", "a/b", "a b", "-x", ""):
+        with pytest.raises(UsageError, match="expected letters, digits"):
             prepare("generic", raw, tmp_path / "data", rename=name)
 
 

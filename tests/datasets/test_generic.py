@@ -135,7 +135,7 @@ def test_the_rule_with_the_most_pairs_wins_and_what_is_not_used_is_said(tmp_path
         ["images/a.png", "images/b.png"],
         ["images/a.png", "images/b.png", "masks/c.png", "masks/d.png"],
         ["images/a.png", "images/b.png", "images/c.png", "masks/a.png", "masks/x.png", "masks/y.png"],
-        ["images/p1/a.png", "masks/p1/a.png"],
+        ["images/p1/a.png", "masks/p2/a.png"],
         ["left/a.png", "right/a.png"],
         ["train/a.png", "test/a.png"],
         ["images/a.txt", "masks/a.txt"],

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
+import shutil
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
@@ -10,10 +12,14 @@ from zlib import crc32
 
 import pytest
 
-from tests.datasets.fakes import blob, grey, picture, save
+from tests.datasets.fakes import blob, etis, grey, kvasir, picture, save
+from vlsmctl.datasets.build import prepare
+from vlsmctl.datasets.duplicates import perceptual_hash
 from vlsmctl.datasets.manifest import MANIFEST, Record, read_manifest, write_manifest
 from vlsmctl.datasets.pooling import POOLS, Pooled, pool
+from vlsmctl.datasets.staging import FACTS
 from vlsmctl.errors import UsageError
+from vlsmctl.formats.raster import read_picture
 
 
 def record(name: str, split: str, sha256: str | None = None, group: str | None = None) -> Record:
@@ -24,13 +30,14 @@ def record(name: str, split: str, sha256: str | None = None, group: str | None =
     )  # fmt: skip
 
 
-def prepared(data: Path, name: str, records: Iterable[Record]) -> Path:
-    """A prepared data set; pictures of different records differ."""
+def prepared(data: Path, name: str, records: Iterable[Record], kind: str | None = None) -> Path:
+    """A prepared data set; pictures of different records differ. kind: by default as its name."""
     records = list(records)
     for one in records:
         save(data / name / one.image, picture(crc32(f"{name}/{one.image}".encode())))
         save(data / name / one.mask, grey(blob()))
-    write_manifest(data / name, records, {"name": name, "licence": f"licence of {name}"})
+    info = {"name": name, "kind": kind or name, "licence": f"licence of {name}"}
+    write_manifest(data / name, records, info)
     return data / name
 
 
@@ -179,6 +186,49 @@ def test_a_record_without_its_file_is_left_out(data: Path, tmp_path: Path) -> No
     assert [one.file for one in pooled.left_out] == ["kvasir/masks/k1.png"]
     assert pooled.counts == {"train": 1, "val": 0, "test": 3}
     assert not (tmp_path / "out/images/kvasir/k1.png").exists()
+
+
+@pytest.mark.parametrize("kind", ["etis", "generic"])
+def test_a_member_that_is_another_kind_of_set_is_refused(data: Path, tmp_path: Path, kind: str) -> None:
+    prepared(data, "bkai", of("b", "train"), kind)
+    with pytest.raises(UsageError, match=rf"bkai': expected .*'bkai', found .*'{kind}'") as caught:
+        pool("polyps", data, tmp_path / "out")
+    assert f"vlsmctl prepare bkai --raw PATH --out {data}" in str(caught.value.hint)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two members as `prepare` leaves them."""
+    folder = tmp_path_factory.mktemp("real")
+    prepare("etis", etis.write(folder / "raw etis"), folder / "data", workers=1)
+    prepare("kvasir", kvasir.write(folder / "raw kvasir"), folder / "data", workers=1)
+    return folder / "data"
+
+
+def test_perceptual_hashes_come_with_the_pool(real: Path, tmp_path: Path) -> None:
+    pooled = pool("polyps", real, tmp_path)
+    assert pooled.hashes == {
+        one.id: perceptual_hash(read_picture(tmp_path / one.image)) for one in pooled.records
+    }
+    assert {name.partition("-")[0] for name in pooled.hashes} == {"etis", "kvasir"}
+
+
+@pytest.mark.parametrize("damage", ["gone", "cut", "of other pixels"])
+def test_a_member_without_usable_facts_has_no_hashes(real: Path, tmp_path: Path, damage: str) -> None:
+    whole = pool("polyps", real, tmp_path / "whole").hashes
+    shutil.copytree(real, tmp_path / "data")
+    facts = tmp_path / "data" / "etis" / FACTS
+    if damage == "gone":
+        facts.unlink()
+    elif damage == "cut":
+        facts.write_bytes(facts.read_bytes()[:30])
+    else:
+        lines = [json.loads(line) for line in facts.read_text(encoding="utf-8").splitlines()]
+        facts.write_text("".join(json.dumps({**line, "sha256": "0"}) + "\n" for line in lines))
+    pooled = pool("polyps", tmp_path / "data", tmp_path / "out")
+    assert pooled.hashes == {name: one for name, one in whole.items() if name.startswith("kvasir")}
+    assert sum(one.id.startswith("etis") for one in pooled.records) >= 12
 
 
 def test_a_damaged_member_is_named(data: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from tests.datasets import fakes
 from tests.shared import SHARED
-from vlsmctl.datasets.attributes import describe
+from vlsmctl.datasets.attributes import PLACES, describe
 from vlsmctl.datasets.published import bounding_box, describe_published
 from vlsmctl.formats.raster import read_mask_picture
 
@@ -135,6 +137,49 @@ def test_a_stray_pixel_counts_in_the_box_only_where_it_nearly_touches() -> None:
     assert bounding_box(_grey(60, 80, body, (50, 70, 51, 71))) == (19, 19, 40, 40)
     assert bounding_box(_grey(60, 80, body, (30, 18, 31, 19))) == (17, 19, 40, 40)
     assert bounding_box(_grey(60, 80, body, (50, 70, 51, 72))) == (19, 19, 72, 51)
+
+
+def _cell(white: NDArray[np.int64], box: tuple[slice, slice], height: int, width: int) -> str:
+    """The published rule for one object. white: [N, 2], the rows and columns of its white pixels."""
+    if not len(white):
+        return "top left"
+    rows, columns = (
+        np.searchsorted([side // 3, 2 * side // 3], at, "right")
+        for side, at in zip((height, width), white.T, strict=True)
+    )
+    shares = np.bincount(3 * rows + columns, minlength=9) / len(white)
+    for cells in (np.flatnonzero(shares), np.flatnonzero(shares >= 0.1)):
+        if len(cells) == 1:
+            return PLACES[cells[0] // 3][cells[0] % 3]
+    middle = [(each.start + each.stop - 1) / 2 for each in box]
+    row, column = (int(at >= height / 3) + int(at > 2 * height / 3) for at in middle)  # height twice
+    return PLACES[row][column]
+
+
+def test_places_are_those_of_the_objects_one_by_one() -> None:
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        height, width = rng.integers(1, 40, 2)
+        values = rng.choice([0, 127, 128, 200, 255], (height, width), p=[0.3, 0.1, 0.1, 0.1, 0.4])
+        labels, _ = ndimage.label(values >= 128)
+        places = [
+            _cell(np.argwhere((labels == label) & (values == 255)), box, height, width)
+            for label, box in enumerate(ndimage.find_objects(labels), start=1)
+        ]
+        words, attributes = describe_published(values.astype(np.uint8))
+        assert words.get("place", "") == ", ".join(places)
+        json.dumps(attributes)  # plain numbers
+
+
+def test_a_million_specks_of_dust_take_seconds() -> None:
+    grey = np.zeros((2000, 2000), np.uint8)
+    grey[::2, ::2] = 255
+    start = time.process_time()
+    words, attributes = describe_published(grey)
+    assert time.process_time() - start < 4  # a third of a second; the rest is for slow machines
+    assert words["count"] == "1000000"
+    assert words["place"].count("bottom right") == 333**2
+    assert attributes["bbox"] == [0, 0, 1999, 1999]
 
 
 def test_ringing_below_the_level_is_ground() -> None:

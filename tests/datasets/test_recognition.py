@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from tests.datasets import fakes
 from tests.datasets.fakes import bkai, busi, colondb, cvc300, kvasir
 from vlsmctl.datasets.jobs import named_jobs, recognised_jobs
-from vlsmctl.datasets.recognition import find_root, recognise
+from vlsmctl.datasets.recognition import find_root, located, recognise
 from vlsmctl.errors import NoReadableInput, UsageError
 
 
@@ -41,7 +42,9 @@ def test_pranets_test_sets_are_told_apart(tmp_path: Path) -> None:
 def test_prepared_sets_hidden_folders_and_links_in_a_circle_are_passed_over(tmp_path: Path) -> None:
     fakes.generic(tmp_path / "raw" / "mine")
     fakes.generic(tmp_path / "raw" / "done")
-    (tmp_path / "raw" / "done" / "dataset.json").write_text("{}", encoding="utf-8")
+    for name in ("dataset.json", "manifest.jsonl"):
+        (tmp_path / "raw" / "done" / name).write_text("{}", encoding="utf-8")
+    (tmp_path / "raw" / "mine" / "dataset.json").write_text("{}", encoding="utf-8")  # nnU-Net has one, too
     fakes.generic(tmp_path / "raw" / ".mine.1234.part" / "set")
     (tmp_path / "raw" / "up").symlink_to(tmp_path / "raw", target_is_directory=True)
     assert [root.path for root in recognise(tmp_path / "raw").own] == [tmp_path / "raw" / "mine"]
@@ -58,7 +61,10 @@ def test_archives_are_recognised_by_name_and_not_opened(tmp_path: Path) -> None:
     (tmp_path / "kvasir-seg.zip").write_bytes(b"not even a zip")
     (tmp_path / "holiday.zip").write_bytes(b"")
     found = recognise(tmp_path)
-    assert [(one.name, one.path.name) for one in found.archives] == [("kvasir", "kvasir-seg.zip")]
+    assert [(one.name, one.path.name) for one in found.archives] == [
+        (None, "holiday.zip"),
+        ("kvasir", "kvasir-seg.zip"),
+    ]
     with pytest.raises(UsageError, match="not unpacked") as refused:
         find_root("kvasir", tmp_path)
     assert str(refused.value.hint).endswith('kvasir-seg.zip"')
@@ -81,8 +87,15 @@ def test_names_become_jobs(tmp_path: Path) -> None:
     assert (job.kind, job.target) == ("generic", "mine")
     (job,) = named_jobs(["phantom"], None, tmp_path / "data")
     assert job.raw is None
-    with pytest.raises(UsageError, match="did you mean 'kvasir'"):
-        named_jobs(["kvasri"], raw, tmp_path / "data")
+    (job,) = named_jobs(["mydata"], raw, tmp_path / "data")  # a raw folder says that it is one's own
+    assert (job.kind, job.target) == ("generic", "mydata")
+    with pytest.raises(UsageError, match="unknown data set 'mydata'"):
+        named_jobs(["mydata"], None, tmp_path / "data")
+    for word in (None, "polyp"):
+        with pytest.raises(UsageError, match="did you mean 'kvasir'"):
+            named_jobs(["Kvasri"], raw, tmp_path / "data", class_word=word)
+    (job,) = named_jobs(["kvasri"], raw, tmp_path / "data", rename="kvasri")  # well then
+    assert job.target == "kvasri"
     with pytest.raises(UsageError, match="one data set, but there are 2"):
         named_jobs(["kvasir", "busi"], raw, tmp_path / "data", rename="x")
 
@@ -95,3 +108,35 @@ def test_what_is_not_there_is_said(tmp_path: Path) -> None:
         find_root("kvasir", tmp_path)
     with pytest.raises(UsageError, match="found nothing"):
         recognise(tmp_path / "absent")
+
+
+def test_several_places_with_own_data_are_not_chosen_from(tmp_path: Path) -> None:
+    fakes.generic(tmp_path / "a")
+    for number in range(4):
+        fakes.save(tmp_path / "b" / f"{number}.png", fakes.picture(number))
+        fakes.save(tmp_path / "b" / f"{number}_mask.png", fakes.grey(fakes.blob()))
+    with pytest.raises(UsageError, match="several places: a, b"):
+        find_root("generic", tmp_path)
+
+
+def test_one_bad_folder_does_not_cost_the_survey(tmp_path: Path) -> None:
+    fakes.generic(tmp_path / "good")
+    bad = fakes.generic(tmp_path / "bad")
+    (bad / "prompts.csv").write_text("id,split\ncase00,trian\n", encoding="utf-8")
+    found = recognise(tmp_path)
+    assert [root.path.name for root in found.own] == ["good"]
+    assert [(one.path.name, "trian" in one.reason) for one in found.troubles] == [("bad", True)]
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="rights do not bind this user")
+def test_a_folder_without_rights_is_told(tmp_path: Path) -> None:
+    fakes.generic(tmp_path / "good")
+    (tmp_path / "closed").mkdir(mode=0)
+    assert [one.path.name for one in recognise(tmp_path).troubles] == ["closed"]
+
+
+def test_sets_are_located_by_names_alone(tmp_path: Path) -> None:
+    kvasir.write(tmp_path / "k")
+    fakes.generic(tmp_path / "mine")
+    assert set(located(tmp_path)) == {"kvasir", "generic"}
+    assert located(tmp_path / "absent") == {}

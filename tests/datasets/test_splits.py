@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from vlsmctl.datasets.duplicates import NEAR
 from vlsmctl.datasets.manifest import SPLITS
-from vlsmctl.datasets.splits import Case, assign_splits, identical, near_clusters
+from vlsmctl.datasets.splits import Case, assign_splits, near_clusters
 
 cases = st.lists(
     st.tuples(
@@ -93,8 +93,11 @@ def test_a_case_without_split_follows_its_group() -> None:
     assert splits == {"a": "test", "b": "val", "c": "train", "d": "test"}
 
 
-def test_identical_lists_only_what_is_there_twice() -> None:
-    assert identical({"a": "1", "b": "2", "c": "1"}) == [["a", "c"]]
+def test_a_published_split_without_val_stays_without() -> None:
+    drawn = [Case(f"{n:02d}", "train" if n < 20 else "test", None, str(n), False) for n in range(30)]
+    splits = assign_splits(drawn, 42, val_from_train=False)
+    assert splits == {case.id: case.own for case in drawn}
+    assert Counter(assign_splits(drawn, 42).values()) == {"train": 18, "val": 2, "test": 10}
 
 
 def _shares(names: Iterable[str], splits: dict[str, str]) -> dict[str, float]:

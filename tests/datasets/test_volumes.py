@@ -15,7 +15,10 @@ from tests.datasets import fakes
 from tests.datasets.fakes import volumes as fake
 from tests.formats.generators import found
 from tests.shared import SHARED
+from vlsmctl.datasets.affixes import Affix
+from vlsmctl.datasets.folders import read_folder
 from vlsmctl.datasets.generic import list_items
+from vlsmctl.datasets.pairs import Place, Side
 from vlsmctl.datasets.records import Item, Listing
 from vlsmctl.datasets.slices import fit_grids, read_label_slice, read_slice
 from vlsmctl.datasets.sources import LabelSlice, Slice, read_image, read_mask
@@ -258,7 +261,9 @@ def test_a_chosen_axis(tmp_path: Path) -> None:
 
 def test_pairs_below_a_prefix(tmp_path: Path) -> None:
     root = fake.write_suffixes(tmp_path)
-    listing = list_volumes(root, root, root, prefix="test-", split="test", mask_suffix="_seg")
+    places = (Place(read_folder(root)),)
+    sides = Side(places, "", Affix()), Side(places, "", Affix("", "_seg"))
+    listing = list_volumes(root, *sides, prefix="test-", split="test")
     assert {(item.group, item.split) for item in listing.items} == {
         (f"test-case{number}", "test") for number in range(fake.COUNT)
     }

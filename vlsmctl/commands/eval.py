@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +10,7 @@ import typer
 
 from vlsmctl.console import console, out, track
 from vlsmctl.errors import SOME_FAILED, NoReadableInput, UsageError
+from vlsmctl.processors import processors
 
 if TYPE_CHECKING:
     from vlsmctl.evaluation import CasePair, Scores
@@ -80,7 +80,7 @@ def evaluate(
         )
         extra = []
     if workers is None:
-        workers = (os.cpu_count() or 1) if len(pairs) >= WORTH_PROCESSES else 0
+        workers = processors() if len(pairs) >= WORTH_PROCESSES else 0
     scores = score_cases(
         pairs, workers=workers, progress=lambda rows: track(rows, "scoring", len(pairs)), extra=extra
     )
@@ -117,6 +117,8 @@ def _predicted(
     )
     if data is None and manifest.hash != document["data"]["manifest_sha256"]:
         console().print("note: the data set has changed since this run was trained", markup=False)
+    if data is None and split != "test":
+        console().print("note: the run was trained and chosen on pictures of train and val", markup=False)
     choice = prompts or document["preset"]["prompts"]["eval"]
     where = result_folder or folder / "eval" / "-".join([manifest.folder.name, split, choice])
     predictor = predictor_from_run(folder, device=pick_device(device), weights=weights, force=force)

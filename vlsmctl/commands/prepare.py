@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import typer
 
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 DEFAULT_OUT = Path("data")
 INFO = "dataset.json"
+SEED: Final = 42
+DEFAULT: Final = "default"
+CORRECT: Final = "correct"
 
 
 def prepare(
@@ -64,13 +67,13 @@ def prepare(
     ] = None,
     protocol: Annotated[
         Literal["default", "medvlsm"], typer.Option(help="Whose split into train, val and test.")
-    ] = "default",
+    ] = DEFAULT,
     annotations: Annotated[
         Path | None, typer.Option(help="MedVLSM's annotation files, for its prompts and split.")
     ] = None,
     attributes: Annotated[
         Literal["correct", "medvlsm"], typer.Option(help="Rule for the words size, place and count.")
-    ] = "correct",
+    ] = CORRECT,
     audit: Annotated[bool, typer.Option("--audit", help="Tell the leaks between the splits.")] = False,
     preview: Annotated[
         bool, typer.Option("--preview", help="Write a sheet of pictures, outlines and prompts.")
@@ -79,7 +82,7 @@ def prepare(
         Literal["medvlsm"] | None, typer.Option(help="Also write annotations in MedVLSM's format.")
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 3 on any warning.")] = False,
-    seed: Annotated[int, typer.Option(min=0, help="For the split, and for drawing phantoms.")] = 42,
+    seed: Annotated[int, typer.Option(min=0, help="For the split, and for drawing phantoms.")] = SEED,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes (default: one a core).", show_default=False)
     ] = None,
@@ -87,14 +90,15 @@ def prepare(
 ) -> None:
     """Turn raw data into a data set to train on: OUT/NAME with images, masks, prompts and splits."""
     from vlsmctl.datasets.jobs import named_jobs, recognised_jobs
+    from vlsmctl.datasets.kinds import OWN
     from vlsmctl.datasets.listings import empty_share
 
     if empty is not None:
         empty_share(empty)
-    listing: dict[str, Any] = {
-        "labels": _labels(labels or []), "axis": axis, "empty": empty, "protocol": protocol,
-    }  # fmt: skip
-    making = {"seed": seed, "class_word": class_word, "attributes": attributes}
+    if class_word is not None and not class_word.strip():
+        raise UsageError("--class: expected a word for what the masks show, found nothing")
+    meanings = _labels(labels or [])
+    listing: dict[str, Any] = {"labels": meanings, "axis": axis, "empty": empty, "protocol": protocol}
     later = _Later(audit, preview, export is not None)
     document: dict[str, Any] = {}
     if names:
@@ -109,22 +113,39 @@ def prepare(
         document = _recognised_document(recognised, offers)
         if not jobs and not plan:
             raise UsageError("\n".join(recognised_lines(document)), hint=_next_step(document))
-    again = raw is None and not download and later.anything
+    shown = _Shown(as_json, document, plan)
+    given = (raw, meanings, axis, empty)
+    reading = download or any(one is not None for one in given)
+    wanted = {"class": class_word, "seed": seed, "attributes": attributes}
 
     def done(job: Job) -> dict[str, Any]:
-        notes = _annotations(job.kind, annotations, protocol, out_folder, accept_terms)
-        made: dict[str, Any] = {"name": job.target}
+        published = _annotations(job.kind, annotations, protocol, out_folder, accept_terms, plan)
         if plan:
-            return _planned(job, out_folder, annotations=notes, **listing)
-        if not (again and (out_folder / job.target / INFO).is_file()):
-            made = _prepared(job, out_folder, workers, annotations=notes, **listing, **making)
-        return made | _acted(job, out_folder, notes if protocol == "medvlsm" else None, later)
+            return _planned(job, out_folder, annotations=published, **listing)
+        made: dict[str, Any] = {"name": job.target}
+        if reading or not later.anything or _is_to_be_made(out_folder / job.target, wanted):
+            word = class_word if names or job.kind == OWN else None  # said of one's own data alone
+            made = _prepared(
+                job, out_folder, workers,
+                annotations=published, seed=seed, class_word=word, attributes=attributes, **listing,
+            )  # fmt: skip
+        return made | _acted(job, out_folder, published if protocol != DEFAULT else None, later)
 
-    document["datasets"], failed = _each(jobs, done)
-    _show(document, as_json)
-    amiss = any(one.get("left_out") or (strict and _warned(one)) for one in document["datasets"])
-    if not plan and (failed or amiss):
+    failed = _each(jobs, done, shown)
+    amiss = any(one.get("left_out") for one in shown.documents) and not plan
+    if failed or amiss or (strict and any(_warned(one) for one in shown.documents)):
         raise typer.Exit(SOME_FAILED)
+
+
+def _is_to_be_made(folder: Path, wanted: dict[str, Any]) -> bool:
+    """Whether a set is not prepared yet, or was prepared with something else than is wanted now."""
+    from vlsmctl.datasets.manifest import read_manifest
+
+    if not (folder / INFO).is_file():
+        return True
+    info = read_manifest(folder).info
+    usual = {"class": None, "seed": SEED, "attributes": CORRECT}
+    return any(value != usual[key] and value != info.get(key) for key, value in wanted.items())
 
 
 @dataclass(frozen=True)
@@ -140,20 +161,45 @@ class _Later:
         return self.audit or self.preview or self.export
 
 
-def _each(jobs: list[Job], done: Callable[[Job], dict[str, Any]]) -> tuple[list[dict[str, Any]], bool]:
-    """The documents of all jobs, and whether one failed, which does not cost the others."""
-    documents: list[dict[str, Any]] = []
+class _Shown:
+    """What the user sees: for people each set as it ends, else one document at the end."""
+
+    def __init__(self, as_json: bool, recognised: dict[str, Any], plan: bool) -> None:
+        self.as_json = as_json
+        self.recognised = recognised
+        self.documents: list[dict[str, Any]] = []
+        if not as_json:
+            self._print(recognised_lines(recognised, planned=plan))
+
+    def add(self, document: dict[str, Any]) -> None:
+        self.documents.append(document)
+        if not self.as_json:
+            self._print(set_lines(document))
+
+    def end(self) -> None:
+        if self.as_json:
+            typer.echo(json.dumps({**self.recognised, "datasets": self.documents}, indent=1))
+
+    def _print(self, lines: list[str]) -> None:
+        for line in lines:
+            out().print(line, markup=False)
+
+
+def _each(jobs: list[Job], done: Callable[[Job], dict[str, Any]], shown: _Shown) -> bool:
+    """Does all jobs; whether one failed, which does not cost the others."""
     failed: list[VlsmctlError] = []
     for job in jobs:
         try:
-            documents.append(done(job))
+            shown.add(done(job))
         except VlsmctlError as error:
+            if len(jobs) == 1:
+                raise
             failed.append(error)
-            if len(jobs) > 1:
-                console(always=True).print(f"{job.target}: {error}", markup=False)
-    if failed and not documents:
-        raise failed[0]
-    return documents, bool(failed)
+            console(always=True).print(f"{job.target}: {error}", markup=False)
+    shown.end()
+    if failed and not shown.documents:
+        raise typer.Exit(failed[0].exit_code)
+    return bool(failed)
 
 
 def _labels(given: list[str]) -> dict[int, str] | None:
@@ -166,20 +212,29 @@ def _labels(given: list[str]) -> dict[int, str] | None:
             raise UsageError(
                 f"--labels '{text}': expected NUMBER=NAME", hint='--labels 1="left ventricle",2=myocardium'
             )
+        if not int(value) or int(value) in meanings:
+            why = "0 is the background" if not int(value) else "it has a name already"
+            raise UsageError(f"--labels '{text}': {why}")
         meanings[int(value)] = meaning
     return meanings or None
 
 
 def _annotations(
-    kind: str, given: Path | None, protocol: str, out_folder: Path, accepted: bool
+    kind: str, given: Path | None, protocol: str, out_folder: Path, accepted: bool, plan: bool
 ) -> Path | None:
     """MedVLSM's files: the user's, or, where its protocol asks for them, downloaded."""
     from vlsmctl.datasets.obtaining import RAW, downloaded_annotations
     from vlsmctl.datasets.pooling import POOLS
 
-    if given is not None or protocol == "default" or kind in POOLS:
+    if kind in POOLS and (given is not None or protocol != DEFAULT):
+        raise UsageError(
+            f"--protocol and --annotations are for single data sets; {kind} pools what its members are",
+            hint=f"prepare the members with them, then: vlsmctl prepare {kind}",
+        )
+    if given is not None or protocol == DEFAULT:
         return given
-    return downloaded_annotations(kind, out_folder / RAW / "medvlsm", accepted=accepted)
+    folder = out_folder / RAW / "medvlsm"
+    return downloaded_annotations(kind, folder, accepted=accepted, plan=plan)
 
 
 def _planned(job: Job, out_folder: Path, **listing: Any) -> dict[str, Any]:
@@ -241,8 +296,9 @@ def _acted(job: Job, out_folder: Path, published: Path | None, later: _Later) ->
         if published is not None:
             name = DATASETS[job.kind].annotations or job.kind
             found = annotations.read_annotations(annotations.find_annotations(published, name))
-        leaks = audit_prepared(manifest, found)
-        document |= {"audit": leaks.as_dict(), "told": audit_lines(leaks), "leaks": leak_lines(leaks)}
+        leaks, unknown = audit_prepared(manifest, found)
+        told = [*audit_lines(leaks), *filter(None, [unknown])]
+        document |= {"audit": leaks.as_dict(), "told": told, "leaks": leak_lines(leaks)}
     if later.preview:
         from vlsmctl.preview import write_data_sheet
 
@@ -259,6 +315,7 @@ def _recognised_document(recognised: Recognised, offers: list[Offer]) -> dict[st
         "recognised": [_root(root) for root in recognised.roots],
         "not_used": [_root(root) for root in recognised.others],
         "archives": [{"name": one.name, "path": str(one.path)} for one in recognised.archives],
+        "troubles": [{"path": str(one.path), "reason": one.reason} for one in recognised.troubles],
         "own": [{**asdict(offer), "path": str(offer.path)} for offer in offers],
     }
 
@@ -270,19 +327,9 @@ def _root(root: Root) -> dict[str, Any]:
 def _next_step(document: dict[str, Any]) -> str:
     if document["own"]:
         return str(document["own"][0]["command"])
-    archive = document["archives"][0]
-    return f'vlsmctl prepare {archive["name"]} --raw "{archive["path"]}"'
-
-
-def _show(document: dict[str, Any], as_json: bool) -> None:
-    if as_json:
-        typer.echo(json.dumps(document, indent=1))
-        return
-    lines = recognised_lines(document)
-    for one in document["datasets"]:
-        lines += set_lines(one)
-    for line in lines:
-        out().print(line, markup=False)
+    if document["archives"]:
+        return f'vlsmctl prepare --raw "{document["archives"][0]["path"]}"'
+    return "mend what is named here, then the same again"
 
 
 def _warned(document: dict[str, Any]) -> bool:

@@ -7,21 +7,24 @@ from typing import Any
 _SHOWN = 50
 
 
-def recognised_lines(document: dict[str, Any]) -> list[str]:
-    """What was found under the raw folder, with the commands that go on from there."""
-    planned = {one["name"] for one in document.get("datasets", ()) if "expected" in one}
+def recognised_lines(document: dict[str, Any], *, planned: bool = False) -> list[str]:
+    """What was found under the raw folder, with the commands that go on from there. planned: the plan of
+    each set follows, and says how much there is of it."""
     lines = [
         f"found {root['name']}: {_counted(root['records'], root['expected'])} in {root['path']}"
         for root in document.get("recognised", ())
-        if root["name"] not in planned  # what a plan says of itself
+        if not planned
     ]
     lines += [
         f"also {root['name']}, not used: {root['records']} records in {root['path']}"
         for root in document.get("not_used", ())
     ]
+    lines += [f"passed over: {one['path']}: {one['reason']}" for one in document.get("troubles", ())]
     for archive in document.get("archives", ()):
-        lines.append(f"found {archive['name']} as an archive, not unpacked: {archive['path']}")
-        lines.append(f'  to unpack it: vlsmctl prepare {archive["name"]} --raw "{archive["path"]}"')
+        what = f"found {archive['name']} as an archive" if archive["name"] else "an archive of something"
+        lines.append(f"{what}, not unpacked: {archive['path']}")
+        command = " ".join(filter(None, ("vlsmctl prepare", archive["name"])))
+        lines.append(f'  to unpack it and see: {command} --raw "{archive["path"]}"')
     for own in document.get("own", ()):
         lines.append(f"pictures and masks of no known set: {own['records']} in {own['path']}")
         lines += [f"  {note}" for note in own["notes"]]

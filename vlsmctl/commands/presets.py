@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 INLINE = 72  # characters of a section or a list that is shown in one line
 MARGIN = 60  # where comments stand, unless a line is longer
 SPLITS = ("train", "val", "test")
+OWN_SHOWN = 10  # prepared sets of one's own that are named
 LICENCE = 40  # characters of a licence in the table
 
 
@@ -39,15 +40,13 @@ def list_presets(
                 hint=f"vlsmctl presets {context.invoked_subcommand} NAME",
             )
         return
-    from vlsmctl.config import preset_names
-
-    rows = [_row(name, data or Path("data")) for name in preset_names()]
+    rows, own = _rows(data or Path("data"))
     if as_json:
-        out().print(json.dumps(rows), markup=False)
+        out().print(json.dumps(rows + own), markup=False)
         return
     headings = ["preset", "data set", " / ".join(SPLITS), "whole set", "licence", "paper: dense", "shallow"]
     out().print(table(headings, [_cells(row) for row in rows]))
-    for line in _footnotes(rows):
+    for line in (*_own_line(own), *_footnotes(rows)):
         out().print(line, markup=False)
 
 
@@ -138,21 +137,56 @@ def _flow(value: Any) -> str:
     return json.dumps(value) if "\n" in text else text  # JSON is YAML too
 
 
-def _row(name: str, data: Path) -> dict[str, Any]:
-    """What is known of a preset and its data set."""
-    from vlsmctl.config import load_preset
+def _rows(data: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """A row for each preset, and one for each prepared set in `data` that no preset is for."""
+    from vlsmctl.config import load_preset, preset_names
+    from vlsmctl.datasets.folders import read_folder
+    from vlsmctl.datasets.kinds import OWN
+    from vlsmctl.datasets.recognition import located
 
-    preset = load_preset(name)
+    presets = {name: load_preset(name) for name in preset_names()}
+    raw = {name: path for name, path in located(data / "raw").items() if name != OWN}
+    rows = [_row(name, preset, data, raw.get(name)) for name, preset in presets.items()]
+    known = {preset.data for preset in presets.values()}
+    others = [name for name in read_folder(data).folders if name not in known]
+    return rows, [row for name in others if (row := _own_row(data / name)) is not None]
+
+
+def _row(name: str, preset: Preset, data: Path, raw: Path | None) -> dict[str, Any]:
+    """What is known of a preset and its data set. raw: where its raw data lie, if they do."""
     info = _prepared(data / preset.data / "dataset.json")
     return {
         "name": name,
+        "preset": True,
         **_known(name),
         "data": str(data / preset.data),
+        "raw": None if raw is None else str(raw),
         "prepared": info is not None,
         "counts": _counts(info or {}),
         "model": preset.model,
         "method": preset.method,
         "paper": preset.paper.model_dump(mode="json"),
+    }
+
+
+def _own_row(folder: Path) -> dict[str, Any] | None:
+    """The same, as far as it goes, of a prepared set that no preset is for; None where there is none."""
+    info = _prepared(folder / "dataset.json")
+    if info is None:
+        return None
+    told = {key: str(info.get(key) or "") for key in ("title", "licence", "source")}
+    return {
+        "name": folder.name,
+        "preset": False,
+        **told,
+        "expected": None,
+        "data": str(folder),
+        "raw": None,
+        "prepared": True,
+        "counts": _counts(info),
+        "model": None,
+        "method": None,
+        "paper": None,
     }
 
 
@@ -193,19 +227,23 @@ def _counts(info: dict[str, Any]) -> dict[str, int] | None:
 
 
 def _cells(row: dict[str, Any]) -> list[str]:
-    counts = row["counts"]
-    there = " / ".join(str(counts[split]) for split in SPLITS) if counts else "yes"
+    absent = "downloaded" if row["raw"] else "not prepared"
     scores = row["paper"]["scores"]
     dice = [f"{scores[each]['dice']:.2f}" if each in scores else "" for each in _SHOWN]
     expected = str(row["expected"] or "")
     return [
         row["name"],
         row["title"].split(":")[0],
-        there if row["prepared"] else "not prepared",
+        _in_splits(row) if row["prepared"] else absent,
         expected,
         _short(row["licence"]),
         *dice,
     ]
+
+
+def _in_splits(row: dict[str, Any]) -> str:
+    counts = row["counts"]
+    return " / ".join(str(counts[split]) for split in SPLITS) if counts else "yes"
 
 
 _SHOWN = ("clipseg-dense", "clipseg-shallow")
@@ -214,6 +252,18 @@ _SHOWN = ("clipseg-dense", "clipseg-shallow")
 def _short(licence: str) -> str:
     """The first words of a licence, as far as they make sense alone."""
     return textwrap.shorten(re.split(r"[;,(]", licence)[0].strip(), LICENCE, placeholder=" ...")
+
+
+def _own_line(rows: list[dict[str, Any]]) -> Iterator[str]:
+    """The prepared sets that no preset is for."""
+    from vlsmctl.datasets.wording import listed
+
+    if rows:
+        named = [f"{row['name']} ({_in_splits(row)})" for row in rows]
+        yield (
+            f"also prepared: {listed(named, shown=OWN_SHOWN)}; to train on one: "
+            f"vlsmctl train --preset generic --set data={rows[0]['name']}"
+        )
 
 
 def _footnotes(rows: list[dict[str, Any]]) -> Iterator[str]:

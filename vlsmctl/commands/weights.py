@@ -22,7 +22,7 @@ def fetch(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Download a base model's weights. The only command that uses the network."""
+    """Download a base model's weights. Besides this, only `prepare` uses the network, when told to."""
     from vlsmctl.models import weights
 
     if name not in weights.REPOSITORIES:

@@ -15,7 +15,8 @@ picture always gets the same words:
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from collections.abc import Iterator
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +24,9 @@ from scipy import ndimage
 from scipy.spatial import ConvexHull
 
 Mask: TypeAlias = NDArray[np.bool_]
+Labels: TypeAlias = NDArray[np.int32]
 Floats: TypeAlias = NDArray[np.float64]
+Pixel = TypeVar("Pixel", np.bool_, np.int32)
 
 WORDS = ("count", "size", "place", "shape", "colour", "s")  # what `describe` tells
 SIZES = ("tiny", "small", "medium", "large")
@@ -46,6 +49,7 @@ COLOURS = {
 DUST = 1e-4
 SMALL_FROM, MEDIUM_FROM, LARGE_FROM = 0.001, 0.08, 0.30
 SOLID_FROM, BOX_FROM, TRIANGLE_BELOW, EVEN_FROM = 0.85, 0.88, 0.62, 0.8
+_BAND = 1 << 22  # pixels looked at in one go: bounds the memory
 _SAMPLE = 4096  # pixels that the mean colour is taken from: a larger mask gives every n-th of its own
 
 
@@ -60,17 +64,16 @@ def describe(mask: Mask, pixels: NDArray[np.uint8]) -> tuple[dict[str, str], dic
     labels, count = ndimage.label(mask)
     if not count:
         return {}, {"components": 0}
-    areas = np.bincount(labels.ravel(), minlength=count + 1)[1:]
-    kept = np.flatnonzero(areas > DUST * mask.size)
-    kept = kept if len(kept) else np.array([int(areas.argmax())])
-    objects = ndimage.find_objects(labels)
-    places = [_place(labels, objects[index], int(index) + 1) for index in kept]
+    areas = _areas(labels, count)
     largest = int(areas.argmax())
+    kept = np.flatnonzero(areas > DUST * mask.size)
+    kept = kept if len(kept) else np.array([largest])
+    places = (place_word(row, column, *mask.shape) for row, column in _centres(labels, kept, count))
     known = {
         "count": count_word(len(kept)),
-        "size": join_sizes({size_word(float(areas[index] / mask.size)) for index in kept}),
+        "size": join_sizes({size_word(float(areas[label] / mask.size)) for label in kept}),
         "place": ", ".join(dict.fromkeys(places)),
-        "shape": shape_word(labels[objects[largest]] == largest + 1),
+        "shape": shape_word(_cut_out(labels == largest)),
         "colour": colour_word(mean_lab(mask, pixels)),
     }
     return {**known, "s": plural(len(kept))}, {"components": len(kept), **known}
@@ -105,11 +108,46 @@ def plural(count: int) -> str:
     return "" if count == 1 else "s"
 
 
-def _place(labels: NDArray[np.int32], within: tuple[slice, slice], label: int) -> str:
-    """Where the centre of an object lies; `within`: the rows and columns that it spans."""
-    rows, columns = np.nonzero(labels[within] == label)
-    row, column = (part.start + float(at.mean()) for part, at in zip(within, (rows, columns), strict=True))
-    return place_word(row, column, *labels.shape)
+def bands(image: NDArray[Pixel]) -> Iterator[tuple[int, NDArray[Pixel]]]:
+    """An image [H, W, ...] in bands of whole rows, each with the number of its first row: what is computed
+    of a band takes little memory, whatever the size of the image."""
+    height = max(1, _BAND // max(1, image.shape[1]))
+    for top in range(0, len(image), height):
+        yield top, image[top : top + height]
+
+
+def _areas(labels: Labels, count: int) -> NDArray[np.int64]:
+    """The pixels of each label, 0 (the background, which has none here) to `count`."""
+    areas = np.zeros(count + 1, np.int64)
+    for _, band in bands(labels):
+        there = band[band > 0]
+        if there.size:
+            first = int(there.min())  # labels rise from top to bottom: a band has few of them
+            found = np.bincount(there - first)
+            areas[first : first + len(found)] += found
+    return areas
+
+
+def _centres(labels: Labels, kept: NDArray[np.int64], count: int) -> Iterator[tuple[float, float]]:
+    """The mean row and column of each of the objects `kept`."""
+    number = np.zeros(count + 1, np.int32)
+    number[kept] = np.arange(1, len(kept) + 1)
+    pixels, rows, columns = np.zeros((3, len(kept) + 1))
+    for top, band in bands(labels):
+        of = number[band]
+        down, across = np.nonzero(of)
+        of = of[down, across]
+        pixels += np.bincount(of, minlength=len(pixels))
+        rows += np.bincount(of, down + top, minlength=len(pixels))
+        columns += np.bincount(of, across, minlength=len(pixels))
+    means = zip(rows[1:] / pixels[1:], columns[1:] / pixels[1:], strict=True)
+    return ((float(row), float(column)) for row, column in means)
+
+
+def _cut_out(component: Mask) -> Mask:
+    """A mask that is not empty, cut to its bounding box."""
+    rows, columns = (np.flatnonzero(component.any(axis=axis)) for axis in (1, 0))
+    return component[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
 
 
 def shape_word(component: Mask) -> str:
@@ -159,9 +197,13 @@ def _smallest_rectangle(corners: Floats) -> tuple[float, float]:
 
 def mean_lab(mask: Mask, pixels: NDArray[np.uint8]) -> Floats:
     """The mean CIELAB colour [3] under a mask that is not empty."""
-    at = np.flatnonzero(mask)
-    chosen = pixels.reshape(-1, 3)[at[:: -(-len(at) // _SAMPLE)]]
-    mean: Floats = to_lab(chosen).mean(axis=0)
+    step = -(-np.count_nonzero(mask) // _SAMPLE)
+    chosen, seen = [], 0
+    for top, band in bands(mask):
+        at = np.flatnonzero(band)
+        chosen.append(pixels[top : top + len(band)].reshape(-1, 3)[at[-seen % step :: step]])
+        seen += len(at)
+    mean: Floats = to_lab(np.concatenate(chosen)).mean(axis=0)
     return mean
 
 

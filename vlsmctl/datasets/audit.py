@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from vlsmctl.datasets.duplicates import near_labels, near_pairs, trusted_distance
+from vlsmctl.datasets.duplicates import NEAR, near_labels, near_pairs, trusted_distance
 from vlsmctl.datasets.manifest import SPLITS
+from vlsmctl.datasets.wording import listed
 
 AGAINST = (("val", "train"), ("test", "train"), ("test", "val"))
 EXAMPLES = 5
@@ -147,14 +148,14 @@ def repeat_lines(audit: Audit) -> list[str]:
         lines.append(f"{images} identical to another, in {sets}")
     if audit.near_sets:
         images, sets = _many(audit.near_images, "image"), _many(audit.near_sets, "set")
-        lines.append(f"{images} that look like another ({_bits(audit.distance)}), in {sets}")
+        lines.append(f"{images} that look like another{_strictly(audit.distance)}, in {sets}")
     for names, where in (
         (audit.names_across, "in several splits"),
         (audit.names_within, "twice in a split"),
     ):
         if names.count:
             shown = [f"{name} ({', '.join(splits)})" for name, splits in names.examples]
-            lines.append(f"{_many(names.count, 'name')} {where}" + _listed(shown, names.count))
+            lines.append(f"{_many(names.count, 'name')} {where}" + _examples(shown, names.count))
     return lines
 
 
@@ -167,11 +168,11 @@ def _leak_lines(leak: Leak, distance: int) -> list[str]:
     kinds = (
         (leak.groups, f"come from groups (sequences, patients or volumes) that are also in {leak.against}"),
         (leak.identical, f"are also in {leak.against}, pixel for pixel"),
-        (leak.near, f"look like an image in {leak.against} ({_bits(distance)})"),
+        (leak.near, f"look like an image in {leak.against}{_strictly(distance)}"),
     )
     return [
         f"{leak.split}: {shared.images} of {leak.images} images {what}"
-        + _listed([f"{one} ~ {other}" for one, other in shared.examples], shared.images)
+        + _examples([f"{one} ~ {other}" for one, other in shared.examples], shared.images)
         for shared, what in kinds
         if shared.images
     ]
@@ -181,13 +182,13 @@ def _many(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
-def _bits(distance: int) -> str:
-    return f"hashes differ in {distance} of 63 bits at most" if distance else "equal perceptual hashes"
+def _strictly(distance: int) -> str:
+    """What to say where the usual distance would chain a whole set together."""
+    return "" if distance == NEAR else " even by a strict measure"
 
 
-def _listed(shown: Sequence[str], count: int) -> str:
-    more = f" and {count - len(shown)} more" if count > len(shown) else ""
-    return f": {', '.join(shown)}{more}" if shown else ""
+def _examples(shown: Sequence[str], count: int) -> str:
+    return f": {listed(shown, count)}" if shown else ""
 
 
 def _count(images: Sequence[AuditCase]) -> Count:

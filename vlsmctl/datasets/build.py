@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import os
-import re
+import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from vlsmctl.datasets.checks import Checked, check
+from vlsmctl.datasets.audit import AuditCase
+from vlsmctl.datasets.checks import Checked, check, check_leaks, count_warnings
 from vlsmctl.datasets.gathering import Gathered, gather, written_facts
-from vlsmctl.datasets.kinds import DATASETS, OWN
+from vlsmctl.datasets.kinds import DATASETS
 from vlsmctl.datasets.listings import annotated, empty_share, list_raw, usual_empty
 from vlsmctl.datasets.manifest import INFO, SPLITS, Record, read_manifest, write_manifest
-from vlsmctl.datasets.pooling import POOLS, pool
+from vlsmctl.datasets.pooling import POOLS, Pooled, pool
 from vlsmctl.datasets.recipes import Recipe, find_recipe
 from vlsmctl.datasets.recognition import find_root
 from vlsmctl.datasets.records import (
@@ -29,7 +29,9 @@ from vlsmctl.datasets.records import (
 )
 from vlsmctl.datasets.splits import Case, assign_splits, near_clusters
 from vlsmctl.datasets.staging import build_folder, put_in_place
+from vlsmctl.datasets.targets import target_folder
 from vlsmctl.errors import UsageError
+from vlsmctl.processors import processors
 
 PHANTOM_COUNTS = (160, 24, 40)
 
@@ -103,35 +105,37 @@ def prepare(
     that `prepare` did not make. NoReadableInput: the raw folder holds nothing of this layout.
     """
     if name in POOLS:
-        return _pooled(name, out, rename or name, progress)
-    kind, root, target = _resolved(name, raw, out, rename)
+        return _pooled(name, out, rename, progress)
+    root = _root(name, raw)
+    kind, target = DATASETS[name], target_folder(name, out, rename, root)
     recipe = find_recipe(target.name, name, kind, class_word)
     with build_folder(target) as work:
         root = root or _made(kind, work / "raw", seed, counts, progress)
         listing = list_raw(name, root, labels, axis)
-        share = empty_share(empty or usual_empty(name, listing))
+        usual = empty_share(usual_empty(name, listing))
+        share = usual if empty is None else empty_share(empty)
         listing = listing if share else without_known_empty(listing)
         listing, provenance = annotated(name, listing, annotations, protocol)
         fresh = work / "set"
-        for folder in ("images", "masks"):
-            (fresh / folder).mkdir(parents=True)
         gathered = gather(
             listing.items, root, fresh, rule=attributes, empty_share=share, seed=seed,
             former=target if (target / INFO).is_file() else None,
-            workers=workers or os.cpu_count() or 1, progress=progress,
+            workers=workers or processors(), progress=progress,
         )  # fmt: skip
         items = {item.id: item for item in listing.items}
-        splits = assign_splits(_cases(gathered, items), seed)
-        checked = check(gathered, items, splits, kind.expected if protocol == "default" else None)
+        splits = assign_splits(_cases(gathered, items), seed, val_from_train=protocol == "default")
+        whole = kind.expected if protocol == "default" and share == usual else None
+        checked = check(gathered, items, splits, whole)
         outcome = _outcome(target, listing, gathered, checked, splits)
-        settings = {"seed": seed, "protocol": protocol, "attributes": attributes, "empty": share}
         info = {
-            **_description(kind, name, recipe), **settings, "annotations": provenance,
+            **_description(kind, name, recipe), **_split_rule(kind, protocol, seed),
+            "attributes": attributes, "empty": share, "annotations": provenance,
             **_findings(outcome), "checks": checked.report,
         }  # fmt: skip
         write_manifest(fresh, _records(fresh, items, splits, recipe), info)
+        changed = _changed_settings(target, info)
         put_in_place(fresh, target)
-    return outcome
+    return replace(outcome, notes=changed + outcome.notes)
 
 
 def plan(
@@ -152,7 +156,8 @@ def plan(
         notes = (f"pools what is prepared of it: {', '.join(there) or 'nothing yet'}",)
         count = sum(len(read_manifest(out / member).records) for member in there)
         return Plan(rename or name, name, str(out), out / (rename or name), count, None, notes, (), ())
-    kind, root, target = _resolved(name, raw, out, rename)
+    root = _root(name, raw)
+    kind, target = DATASETS[name], target_folder(name, out, rename, root)
     if root is None:
         notes = (f"draws {sum(PHANTOM_COUNTS)} pictures",)
         return Plan(target.name, name, "none needed", target, sum(PHANTOM_COUNTS), None, notes, (), ())
@@ -160,26 +165,28 @@ def plan(
     if not empty_share(empty or usual_empty(name, listing)):
         listing = without_known_empty(listing)
     listing, _ = annotated(name, listing, annotations, protocol)
+    found = len(listing.items)
+    warnings = listing.warnings + (count_warnings(found, kind.expected) if empty is None else ())
     return Plan(
-        target.name, name, str(root), target, len(listing.items), kind.expected,
-        listing.notes, listing.warnings, listing.left_out,
+        target.name, name, str(root), target, found, kind.expected,
+        listing.notes, warnings, listing.left_out,
     )  # fmt: skip
 
 
-def _pooled(name: str, out: Path, target_name: str, progress: Progress) -> Outcome:
+def _pooled(name: str, out: Path, rename: str | None, progress: Progress) -> Outcome:
     """The pooled set from its members, as they are prepared in `out`."""
-    target = out / target_name
-    check_target(target)
+    target = target_folder(name, out, rename)
     with build_folder(target) as work:
         fresh = work / "set"
         pooled = pool(name, out, fresh, progress=progress)
+        checked = check_leaks(_pool_cases(pooled))
         outcome = Outcome(
-            name=target_name,
+            name=target.name,
             folder=target,
             counts=pooled.counts,
             empty=sum(not record.foreground for record in pooled.records),
-            notes=pooled.notes,
-            warnings=pooled.warnings,
+            notes=(*_member_notes(pooled), *pooled.notes, *checked.notes),
+            warnings=pooled.warnings + checked.warnings,
             left_out=pooled.left_out,
             images=len({record.image for record in pooled.records}),
             reused=0,
@@ -191,44 +198,19 @@ def _pooled(name: str, out: Path, target_name: str, progress: Progress) -> Outco
             "split_rule": "each member's own; some members are wholly in test",
             "members": pooled.members,
         }
-        write_manifest(fresh, pooled.records, {**info, **_findings(outcome)})
+        findings = {**_findings(outcome), "checks": checked.report}
+        write_manifest(fresh, pooled.records, {**info, **findings})
         put_in_place(fresh, target)
     return outcome
 
 
-def slug(text: str) -> str:
-    """A name for a data set, safe as a folder on every system: lower-case letters, digits, dashes."""
-    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "dataset"
-
-
-def _resolved(name: str, raw: Path | None, out: Path, rename: str | None) -> tuple[Kind, Path | None, Path]:
-    """The kind, the raw folder of its layout (None for a kind that is made) and the folder to write."""
+def _root(name: str, raw: Path | None) -> Path | None:
+    """The raw folder of the kind's layout; None for a kind that is made."""
     if name not in DATASETS:
         raise UsageError(f"unknown data set '{name}'; known are {', '.join(DATASETS)}")
     kind = DATASETS[name]
-    root = None if kind.make is not None else find_root(name, _named(name, kind, raw))
-    own_name = slug(root.resolve().name) if name == OWN and root is not None else name
-    chosen = own_name if rename is None else rename
-    if chosen != slug(chosen):
-        raise UsageError(
-            f"--name '{chosen}': expected lower-case letters, digits and dashes, as '{slug(chosen)}'"
-        )
-    target = out / chosen
-    check_target(target)
-    return kind, root, target
-
-
-def check_target(target: Path) -> None:
-    """Raises UsageError when there is something else where a data set is to be written."""
-    taken = target.exists() and not (target / INFO).is_file()
-    if taken and not (target.is_dir() and not any(target.iterdir())):
-        raise UsageError(
-            f"'{target}' exists and was not made by vlsmctl prepare (it has no {INFO})",
-            hint="choose another place with --out or another name with --name",
-        )
-
-
-def _named(name: str, kind: Kind, raw: Path | None) -> Path:
+    if kind.make is not None:
+        return None
     if raw is None:
         ways = [f"vlsmctl prepare {name} --raw PATH   (there: {kind.layout}; from: {kind.source})"]
         if kind.downloads:
@@ -236,7 +218,7 @@ def _named(name: str, kind: Kind, raw: Path | None) -> Path:
         raise UsageError(
             f"{name} is prepared from files on disk, and --raw is missing", hint="\n    or: ".join(ways)
         )
-    return raw
+    return find_root(name, raw)
 
 
 def _made(kind: Kind, folder: Path, seed: int, counts: Sequence[int], progress: Progress) -> Path:
@@ -245,8 +227,49 @@ def _made(kind: Kind, folder: Path, seed: int, counts: Sequence[int], progress: 
     return folder
 
 
+def _changed_settings(target: Path, info: Mapping[str, Any]) -> tuple[str, ...]:
+    """What a person should know when a set is made anew with other settings than it had."""
+    try:
+        before = json.loads((target / INFO).read_bytes())
+        return tuple(
+            f"{key} was {before[key]!r}, and is now {info[key]!r}"
+            for key in ("class", "protocol", "attributes", "empty", "seed")
+            if before.get(key, info[key]) != info[key]
+        )
+    except (OSError, ValueError, AttributeError):
+        return ()  # there was none, or none that can be read
+
+
+def _split_rule(kind: Kind, protocol: str, seed: int) -> dict[str, Any]:
+    published = "as MedVLSM published it, by its annotation files"
+    rule = kind.split_rule if protocol == "default" else published
+    return {"protocol": protocol, "split_rule": rule, "seed": seed}
+
+
+def _member_notes(pooled: Pooled) -> Iterator[str]:
+    for member, facts in pooled.members.items():
+        yield f"{member}: " + ", ".join(f"{count} {split}" for split, count in facts["counts"].items())
+
+
+def _pool_cases(pooled: Pooled) -> list[AuditCase]:
+    return [
+        AuditCase(
+            id=record.id,
+            split=record.split,
+            group=record.group,
+            pixels=record.sha256,
+            phash=pooled.hashes.get(record.id, 0),
+            image=record.image,
+            name=record.image,
+        )
+        for record in pooled.records
+    ]
+
+
 def _cases(gathered: Gathered, items: Mapping[str, Item]) -> list[Case]:
-    images = {seen.image: seen.phash for seen in gathered.records}
+    """What looks alike stays together where nothing better is known: the frames of a video, say, do so by
+    their group, and chance likenesses between videos would chain them all."""
+    images = {seen.image: seen.phash for seen in gathered.records if items[seen.id].group is None}
     near = near_clusters(list(images), list(images.values()))
     return [
         Case(
@@ -310,7 +333,6 @@ def _description(kind: Kind, name: str, recipe: Recipe) -> dict[str, Any]:
         "templates": recipe.templates,
         "descriptions": recipe.descriptions,
         "absent": recipe.absent,
-        "split_rule": kind.split_rule,
     }
 
 

@@ -26,22 +26,39 @@ class Checked:
 def check(
     gathered: Gathered, items: Mapping[str, Item], splits: Mapping[str, str], expected: int | None
 ) -> Checked:
-    """Looks at a gathered data set with its splits (id -> split)."""
-    leaks = audit(_audit_cases(gathered, items, splits))
+    """Looks at a gathered data set with its splits (id -> split). expected: records of the whole set."""
+    leaks = check_leaks(_audit_cases(gathered, items, splits))
+    encoding = gathered.encoding
     counts = Counter(splits.values())
-    notes = [*gathered.encoding.notes, *_empty_notes(gathered), *repeat_lines(leaks)]
-    warnings = leak_lines(leaks)
-    warnings += [f"no image is in {split}" for split in SPLITS if not counts[split]]
-    found = len(gathered.records) + gathered.dropped
-    if expected is not None and found != expected:
-        warnings.append(f"{found} records, where the whole data set has {expected}")
     report = {
         **dict(sorted(Counter(one.check for one in gathered.left_out).items())),
         "empty_kept": gathered.empty,
         "empty_dropped": gathered.dropped,
-        "leaks": leaks.as_dict(),
+        **leaks.report,
     }
-    return Checked(tuple(notes), tuple(warnings), report)
+    return Checked(
+        (*encoding.notes, *_empty_notes(gathered), *leaks.notes),
+        (
+            *encoding.warnings,
+            *leaks.warnings,
+            *(f"no image is in {split}" for split in SPLITS if not counts[split]),
+            *count_warnings(len(gathered.records) + gathered.dropped, expected),
+        ),
+        report,
+    )
+
+
+def check_leaks(cases: Sequence[AuditCase]) -> Checked:
+    """What several splits have in common is a warning, what is there twice a note."""
+    leaks = audit(cases)
+    return Checked(tuple(repeat_lines(leaks)), tuple(leak_lines(leaks)), {"leaks": leaks.as_dict()})
+
+
+def count_warnings(found: int, expected: int | None) -> tuple[str, ...]:
+    """expected: records of the whole data set, None where it is not known."""
+    if expected in (None, found):
+        return ()
+    return (f"{found} records, where the whole data set has {expected}",)
 
 
 def _audit_cases(

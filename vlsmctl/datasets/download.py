@@ -20,6 +20,7 @@ from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from vlsmctl.console import console
+from vlsmctl.datasets.wording import in_bytes
 from vlsmctl.errors import UnreadableFile, UsageError, VlsmctlError
 from vlsmctl.files import write_json
 
@@ -84,7 +85,8 @@ def fetch(
     except KeyboardInterrupt:
         if part.length():
             console().print(
-                f"{_bytes(part.length())} of {download.name} are kept; the same command goes on from there",
+                f"{in_bytes(part.length())} of {download.name} are kept; the same command goes on from"
+                " there",
                 markup=False,
             )
         raise
@@ -216,7 +218,7 @@ def _take(client: Any, download: Download, part: _Part, progress: ByteProgress) 
             _check_announced(notes.total, start, download, part)
             _save(response.iter_raw(), start, notes.total, download, part, progress)
         if notes.total is not None and part.length() < notes.total:  # servers may send less than asked for
-            raise _Interrupted(f"{_bytes(part.length())} of {_bytes(notes.total)} came", start == 0)
+            raise _Interrupted(f"{in_bytes(part.length())} of {in_bytes(notes.total)} came", start == 0)
     except httpx.UnsupportedProtocol as error:
         raise UsageError(f"{download.url}: {_first_line(error)}") from error
     except httpx.TransportError as error:
@@ -298,8 +300,8 @@ def _check_announced(total: int | None, start: int, download: Download, part: _P
         free = shutil.disk_usage(part.file.parent).free
         if expected - start > free:
             raise UsageError(
-                f"{download.name} needs {_bytes(expected - start)} more in {part.file.parent}, where "
-                f"{_bytes(free)} are free",
+                f"{download.name} needs {in_bytes(expected - start)} more in {part.file.parent}, where "
+                f"{in_bytes(free)} are free",
                 "make room, or download to another disk",
             )
 
@@ -372,10 +374,6 @@ def _without_user(proxy: str) -> str:
     before, at, after = proxy.rpartition("@")
     scheme = urlsplit(before).scheme if "://" in before else ""
     return proxy if not at else f"{scheme}://{after}" if scheme else after
-
-
-def _bytes(count: int) -> str:
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
 
 
 def _first_line(error: BaseException) -> str:

@@ -25,7 +25,6 @@ _SIDE, _LOW = 32, 8
 _ROUNDING = 1.0  # smaller coefficients are what rounding the grey values leaves
 _TELLING = 16  # with fewer coefficients than that a picture has too little in it to be told by them
 
-_COPIES = 50  # of one hash; when there are more, they are linked to the first only
 _CHUNK = 1 << 20  # candidate pairs looked at in one go: bounds the memory
 _CROWD = 30  # hashes; smaller clusters are never too large
 
@@ -45,24 +44,6 @@ def perceptual_hash(pixels: NDArray[np.uint8]) -> int:
     if np.count_nonzero(low) < _TELLING:
         return 0
     return int.from_bytes(np.packbits(np.append(False, low > np.median(low))).tobytes(), "big")
-
-
-def near_duplicates(hashes: Sequence[int], distance: int = NEAR) -> list[tuple[int, int]]:
-    """Pairs (i, j), i < j, sorted, of hashes that differ in at most `distance` bits; all of them, but
-    that of more than 50 equal hashes the first stands for the others (each other one is paired
-    with it alone). The hash 0 is near to nothing. Equal pixels are the caller's business."""
-    values, copies = _copies(hashes)
-    pairs: list[tuple[int, int]] = []
-    for same in copies:
-        few = len(same) <= _COPIES
-        pairs += [
-            (one, other) for at, one in enumerate(same[: None if few else 1]) for other in same[at + 1 :]
-        ]
-    shown = [same if len(same) <= _COPIES else same[:1] for same in copies]
-    for left, right in near_pairs(values, distance):
-        for a, b in zip(left.tolist(), right.tolist(), strict=True):
-            pairs += [(min(one, other), max(one, other)) for one in shown[a] for other in shown[b]]
-    return sorted(pairs)
 
 
 def near_labels(hashes: Sequence[int], distance: int = NEAR) -> list[int | None]:

@@ -11,11 +11,13 @@ LITTER = ("thumbs.db", "desktop.ini", "__macosx")
 
 @dataclass(frozen=True)
 class Folder:
-    """folders, files: the names in it, sorted; hidden ones and what systems leave behind are not told."""
+    """folders, files: the names in it, sorted; hidden ones and what systems leave behind are not told.
+    problem: why it could not be listed; "" where it could."""
 
     path: Path
     folders: tuple[str, ...]
     files: tuple[str, ...]
+    problem: str = ""
     _read: dict[str, Folder] = field(default_factory=dict, compare=False, repr=False)
 
     def below(self, *names: str) -> Folder | None:
@@ -37,6 +39,7 @@ class Folder:
 
 def read_folder(path: Path) -> Folder:
     """Reads the names in a folder; one that may not be listed has none. Links to folders are folders."""
+    problem = ""
     folders: list[str] = []
     files: list[str] = []
     try:
@@ -44,9 +47,9 @@ def read_folder(path: Path) -> Folder:
             for entry in entries:
                 if not is_litter(entry.name):
                     (folders if entry.is_dir() else files).append(entry.name)
-    except OSError:
-        pass
-    return Folder(path, tuple(sorted(folders)), tuple(sorted(files)))
+    except OSError as error:
+        problem = f"cannot be listed ({error.strerror or error})"
+    return Folder(path, tuple(sorted(folders)), tuple(sorted(files)), problem)
 
 
 def is_litter(name: str) -> bool:

@@ -17,16 +17,20 @@ from vlsmctl.datasets.folders import Folder
 from vlsmctl.datasets.pairs import pair_folders
 from vlsmctl.datasets.records import Item, Kind, LeftOut, Listing
 
+_NAME = re.compile(r"foot.*ulcer|fuseg|wound", re.IGNORECASE)
 _SPLITS = {"train": "train", "validation": "test"}
 
 
 def matches(folder: Folder) -> bool:
-    """train or validation with images/ and labels/, whose pictures are called by four digits."""
-    return any(
-        images is not None and folder.below(part, "labels") is not None and _are_numbers(images.files)
-        for part in _SPLITS
-        for images in (folder.below(part, "images"),)
-    )
+    """Both parts with images/ and labels/ of pictures called by four digits, or one of them in a folder
+    that has the challenge's name: other people, too, have train/images and train/labels."""
+    parts = [part for part in _SPLITS if _is_part(folder.below(part))]
+    return len(parts) == len(_SPLITS) or (bool(parts) and bool(_NAME.search(folder.path.name)))
+
+
+def _is_part(folder: Folder | None) -> bool:
+    images, labels = (folder.below(name) if folder else None for name in ("images", "labels"))
+    return images is not None and labels is not None and _are_numbers(images.files)
 
 
 def _are_numbers(names: tuple[str, ...]) -> bool:

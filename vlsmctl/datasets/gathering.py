@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 
 from vlsmctl.datasets.encoding import Encoding, Survey
-from vlsmctl.datasets.inspection import Facts, Former, Task, facts_line, inspect, read_facts, tasks
-from vlsmctl.datasets.records import Item, LeftOut, Progress
+from vlsmctl.datasets.inspection import Facts, Former, Found, Task, facts_line, inspect, read_facts, tasks
+from vlsmctl.datasets.records import Item, LeftOut, Progress, first_left_out
 from vlsmctl.datasets.sources import BRIGHT
 from vlsmctl.datasets.staging import FACTS
 from vlsmctl.errors import NoReadableInput
@@ -66,26 +67,15 @@ def gather(
     drawn with `seed`). former: the set as an earlier run prepared it, of which unchanged files are taken
     over. Raises UsageError: masks of several classes. NoReadableInput: nothing could be used.
     """
+    for name in ("images", "masks"):
+        (folder / name).mkdir(parents=True)
     wanted = tasks(items, rule)
     known = Former(former, former / FACTS) if former is not None else None
-    survey, seen, left_out = Survey(), dict[str, Seen](), list[LeftOut]()
-    dim = dict[str, int]()  # masks without a bright pixel, and what they were read with
     spool = folder / f"{FACTS}.part"
-    with spool.open("w", encoding="utf-8", newline="\n") as stream:
-        looked = inspect(wanted, root, folder, rule, known, workers)
-        for found in progress(looked, "Reading and writing", len(wanted)):
-            left_out += [each for each in found if isinstance(each, LeftOut)]
-            for facts in (each for each in found if isinstance(each, Facts)):
-                survey.add(facts.grey)
-                seen[facts.id] = _seen(facts)
-                stream.write(facts_line(facts))
-                if 0 < facts.grey.peak <= BRIGHT:
-                    dim[facts.id] = facts.threshold
+    looked = inspect(wanted, root, folder, rule, known, workers)
+    survey, seen, left_out, dim = _looked(progress(looked, "Reading and writing", len(wanted)), spool)
     if not seen:
-        told = "".join(
-            f"\n  {one.file}: expected {one.expected}, found {one.found}" for one in left_out[:5]
-        )
-        raise NoReadableInput(f"nothing in '{root}' could be used{told}")
+        raise NoReadableInput(f"nothing in '{root}' could be used{first_left_out(left_out)}")
     encoding = survey.encoding()
     again: dict[str, Facts] = {}
 
@@ -98,6 +88,8 @@ def gather(
     look_again({name for name, threshold in dim.items() if threshold != encoding.threshold})
     empty = [each.id for each in seen.values() if not each.foreground]
     dropped = set(empty) - kept_share(empty, empty_share, seed)
+    if len(dropped) == len(seen):
+        raise NoReadableInput(f"every mask in '{root}' is empty, and such are left out (see --empty)")
     look_again({name for name in empty if name not in dropped and not seen[name].written})
     _write_facts(spool, folder, again, dropped)
     return Gathered(
@@ -111,6 +103,25 @@ def gather(
     )
 
 
+def _looked(
+    found: Iterable[list[Found]], spool: Path
+) -> tuple[Survey, dict[str, Seen], list[LeftOut], dict[str, int]]:
+    """Takes in what was found, and writes the facts to `spool`. The last of the four: masks without a
+    bright pixel, and the threshold that they were read with."""
+    survey, seen, left_out, dim = Survey(), dict[str, Seen](), dict[LeftOut, None](), dict[str, int]()
+    with spool.open("w", encoding="utf-8", newline="\n") as stream:
+        for each in (one for several in found for one in several):
+            if isinstance(each, LeftOut):
+                left_out[each] = None  # once, however many slices of a volume it costs
+                continue
+            survey.add(each.grey)
+            seen[each.id] = _seen(each)
+            stream.write(facts_line(each))
+            if 0 < each.grey.peak <= BRIGHT:
+                dim[each.id] = each.threshold
+    return survey, seen, list(left_out), dim
+
+
 def kept_share(names: Sequence[str], share: float, seed: int) -> set[str]:
     """A seeded draw of `share` (0..1) of the names, rounded; it hangs on no order."""
     ordered = sorted(names, key=lambda name: hashlib.sha256(f"{seed}\0{name}".encode()).digest())
@@ -120,6 +131,17 @@ def kept_share(names: Sequence[str], share: float, seed: int) -> set[str]:
 def written_facts(folder: Path) -> Iterator[Facts]:
     """The facts of all records whose files are in a folder, in order."""
     return (facts for facts in read_facts(folder / FACTS) if facts.stamps)
+
+
+def looks(folder: Path, pixels: Mapping[str, str]) -> dict[str, int]:
+    """Perceptual hashes of the images of a prepared set, as far as the facts beside it tell them: record
+    id -> hash. pixels: record id -> hash of its RGB pixels, which tells facts that are out of date."""
+    found: dict[str, int] = {}
+    with suppress(OSError, ValueError, TypeError, KeyError):  # no facts, older ones, or damaged ones
+        for facts in written_facts(folder):
+            if pixels.get(facts.id) == facts.sha256:
+                found[facts.id] = int(facts.phash, 16)
+    return found
 
 
 def _seen(facts: Facts) -> Seen:

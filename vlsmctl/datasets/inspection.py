@@ -17,7 +17,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from functools import partial
+from functools import cache, partial
 from itertools import groupby, islice
 from multiprocessing import get_context, parent_process
 from multiprocessing.process import BaseProcess
@@ -107,7 +107,8 @@ def tasks(items: Iterable[Item], rule: str) -> list[Task]:
     """One task an image, in the order of the images' names, then of the ids."""
     ordered = sorted(items, key=lambda item: (image_name(item), item.id))
     groups = [tuple(group) for _, group in groupby(ordered, key=image_name)]
-    return [Task(group, tuple(_key(item, rule) for item in group)) for group in groups]
+    stamp = cache(_raw_stamp)  # slices share the files of their volumes
+    return [Task(group, tuple(_key(item, rule, stamp) for item in group)) for group in groups]
 
 
 def image_name(item: Item) -> str:
@@ -177,7 +178,8 @@ def inspect_task(task: Task, root: Path, folder: Path, rule: str) -> list[Found]
         found.append(facts)
     if any(isinstance(each, Facts) for each in found):
         if suffix:
-            shutil.copyfile(first.image.path, folder / image)
+            (folder / image).unlink(missing_ok=True)
+            shutil.copyfile(first.image.files[0], folder / image)
         else:
             _save(pixels, folder / image)
     return [_stamped(each, folder) if isinstance(each, Facts) else each for each in found]
@@ -195,7 +197,7 @@ class Former:
         self.folder = folder
         self.reused = 0
         self._facts = read_facts(path)
-        self._next: Facts | None = next(self._facts, None)
+        self._next = self._read()
 
     def reuse(self, task: Task, target: Path) -> list[Found] | None:
         """The facts of a task of which nothing has changed; its files are then linked below `target`."""
@@ -204,7 +206,7 @@ class Former:
         while self._next is not None and _name(self._next) <= place:
             if _name(self._next) == place:
                 known[self._next.id] = self._next
-            self._next = next(self._facts, None)
+            self._next = self._read()
         facts = [known.get(item.id) for item in task.items]
         whole = [each for each in facts if each is not None]
         if len(whole) < len(facts) or not all(map(self._holds, whole, task.keys)):
@@ -214,6 +216,14 @@ class Former:
         self.reused += 1
         return list(whole)
 
+    def _read(self) -> Facts | None:
+        """The next facts; None where there are none, or none that can be read: then what follows is looked
+        at anew."""
+        try:
+            return next(self._facts, None)
+        except (OSError, ValueError, TypeError, KeyError):
+            return None
+
     def _holds(self, facts: Facts, key: str) -> bool:
         try:
             return facts.key == key and (not facts.stamps or facts.stamps == _stamps(facts, self.folder))
@@ -222,13 +232,11 @@ class Former:
 
 
 def read_facts(path: Path) -> Iterator[Facts]:
-    """The facts in a file, one after another; none where there is no such file, or it is not ours."""
-    try:
-        with path.open(encoding="utf-8") as stream:
-            for line in stream:
-                yield _facts(json.loads(line))
-    except (OSError, ValueError, TypeError, KeyError):
-        return  # an older version's, or damaged: then everything is looked at anew
+    """The facts in a file, one after another. Raises OSError; ValueError, TypeError or KeyError where it is
+    an older version's, or damaged."""
+    with path.open(encoding="utf-8") as stream:
+        for line in stream:
+            yield _facts(json.loads(line))
 
 
 def facts_line(facts: Facts) -> str:
@@ -247,18 +255,23 @@ def _name(facts: Facts) -> str:
     return facts.image.removeprefix("images/").rpartition(".")[0]
 
 
-def _key(item: Item, rule: str) -> str:
+def _key(item: Item, rule: str, stamp: Callable[[Path], str]) -> str:
     """Changes when a raw file changes, or what is to be read from it, or the rule."""
-    asked = [repr((FACTS_VERSION, rule, item.image, item.mask))]
     files = dict.fromkeys((*item.image.files, *item.mask.files))
-    for path in files:
-        for each in sorted(path.iterdir()) if path.is_dir() else (path,):
-            try:
-                status = each.stat()
-                asked.append(f"{each.name} {status.st_size} {status.st_mtime_ns}")
-            except OSError:
-                asked.append(f"{each.name} ?")
+    asked = [repr((FACTS_VERSION, rule, item.image, item.mask)), *map(stamp, files)]
     return hashlib.sha256("\n".join(asked).encode()).hexdigest()[:32]
+
+
+def _raw_stamp(path: Path) -> str:
+    """Name, size and time of a raw file, or of all files in a folder, however deep."""
+    stamps = []
+    for each in sorted(path.rglob("*")) if path.is_dir() else (path,):
+        try:
+            status = each.stat()
+            stamps.append(f"{each.name} {status.st_size} {status.st_mtime_ns}")
+        except OSError:
+            stamps.append(f"{each.name} ?")
+    return "\n".join(stamps)
 
 
 def _stamped(facts: Facts, folder: Path) -> Facts:
@@ -294,6 +307,7 @@ def relative(path: Path, root: Path) -> str:
 
 
 def _save(pixels: NDArray[np.uint8], target: Path) -> None:
+    target.unlink(missing_ok=True)  # it may be a link to a file of the former set, which stays as it is
     Image.fromarray(pixels).save(target, compress_level=4)
 
 
@@ -305,9 +319,28 @@ def _pool(processes: int) -> Iterator[Submit]:
         return
     pool = ProcessPoolExecutor(processes, get_context("spawn"), initializer=_hang_on_parent)
     try:
+        with _deaf():  # or else Ctrl-C meets the new processes before they can look away
+            pool.submit(_nothing).result()
         yield partial(_sent, pool)
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def _deaf() -> Iterator[None]:
+    """Interrupts are passed over for a moment; processes that are started inherit that."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    former = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, former)
+
+
+def _nothing() -> None:
+    """The first work of a pool, which starts its processes."""
 
 
 def _hang_on_parent() -> None:
@@ -343,7 +376,8 @@ def _merged(known: list[list[Found] | None], fresh: Future[list[list[Found]]]) -
         made = iter(fresh.result())
     except BrokenProcessPool as error:
         raise UsageError(
-            "a process that reads pictures was stopped by the system (out of memory?)",
+            "a process that reads pictures could not go on (out of memory, or started from a script"
+            " without `if __name__ == '__main__'`)",
             hint="prepare with fewer of them: --workers 1",
         ) from error
     for facts in known:

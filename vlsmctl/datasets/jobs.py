@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vlsmctl.datasets.build import slug
 from vlsmctl.datasets.kinds import DATASETS, OWN
 from vlsmctl.datasets.obtaining import RAW, check_terms, downloaded, unpacked
 from vlsmctl.datasets.pooling import POOLS
-from vlsmctl.datasets.recognition import Recognised, recognise
+from vlsmctl.datasets.recognition import ARCHIVES, Recognised, recognise
+from vlsmctl.datasets.targets import kind_of, slug
 from vlsmctl.errors import UsageError
 
 
@@ -49,9 +49,10 @@ def named_jobs(
 ) -> list[Job]:
     """Jobs for names. raw: a folder, or an archive, which is unpacked below out/raw; by default out/raw.
 
-    A name that is not known is that of one's own data, when a class word or a name is given for it. A
-    pooled set brings the members of it that lie under `raw`. download: the raw data is downloaded to
-    out/raw/NAME first. plan: nothing may be written.
+    A name that is not known is that of one's own data, when its raw folder, a class word or a name is
+    given, or when it is prepared already; but not when it is nearly that of a known set. A pooled set
+    brings the members of it that lie under `raw`. download: the raw data is downloaded to out/raw/NAME
+    first. plan: nothing may be written.
 
     Raises UsageError: unknown names, terms not accepted, two sets of one name.
     """
@@ -60,7 +61,7 @@ def named_jobs(
     place = _folder(raw, out, plan)
     jobs: list[Job] = []
     for name in dict.fromkeys(names):
-        kind = _kind(name, rename, class_word)
+        kind = _kind(name, out, rename, own=raw is not None or class_word is not None)
         if kind in POOLS:
             members = recognise(place).roots if raw is not None and place is not None else ()
             jobs += [
@@ -115,17 +116,19 @@ def checked_distinct(jobs: list[Job]) -> list[Job]:
     return jobs
 
 
-def _kind(name: str, rename: str | None, class_word: str | None) -> str:
+def _kind(name: str, out: Path, rename: str | None, own: bool) -> str:
+    """The kind of data that a name stands for. own: whether something says that it is one's own."""
     if name in DATASETS or name in POOLS:
         return name
-    if class_word is not None or rename is not None:
-        return OWN
     known = [*DATASETS, *POOLS]
-    near = difflib.get_close_matches(name, known, n=1)
+    near = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.75)
+    if rename is not None or kind_of(out / name) == OWN or (own and not near):
+        return OWN
     meant = f"; did you mean '{near[0]}'?" if near else ""
     raise UsageError(
         f"unknown data set '{name}'{meant} (known: {', '.join(known)})",
-        hint=f"for pictures and masks of your own: vlsmctl prepare {name} --raw PATH --class WORD",
+        hint=f"for pictures and masks of your own: vlsmctl prepare {OWN} --raw PATH --class WORD"
+        f" --name {slug(name)}",
     )
 
 
@@ -135,6 +138,11 @@ def _folder(raw: Path | None, out: Path, plan: bool) -> Path | None:
         return out / RAW if (out / RAW).is_dir() else None
     if not raw.is_file():
         return raw
+    if not raw.name.lower().endswith(ARCHIVES):
+        raise UsageError(
+            f"--raw '{raw}': expected a folder or an archive, found a file",
+            hint="name its folder: --raw PATH",
+        )
     if plan:
         raise UsageError(
             f"--plan writes nothing, and '{raw}' would have to be unpacked", hint="leave out --plan"
@@ -143,8 +151,10 @@ def _folder(raw: Path | None, out: Path, plan: bool) -> Path | None:
 
 
 def _downloaded(kind: str, out: Path, accepted: bool, plan: bool) -> Path:
+    if kind == OWN:
+        raise UsageError("--download is for public data sets", hint=f"vlsmctl prepare {OWN} --raw PATH")
     folder = out / RAW / kind
-    check_terms(kind, accepted or plan, folder)
+    check_terms(kind, accepted or plan, out)
     if plan:
         urls = ", ".join(download.url for download in DATASETS[kind].downloads)
         raise UsageError(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
@@ -10,11 +12,15 @@ from typing import Any
 
 from vlsmctl.datasets import generic
 from vlsmctl.datasets.annotations import apply, find_annotations, read_annotations
+from vlsmctl.datasets.folders import read_folder
+from vlsmctl.datasets.inspection import relative
 from vlsmctl.datasets.kinds import DATASETS, OWN
-from vlsmctl.datasets.records import Listing, first_left_out
+from vlsmctl.datasets.records import LeftOut, Listing, first_left_out
 from vlsmctl.datasets.sources import Slice
 from vlsmctl.errors import NoReadableInput, UsageError
 
+LONGEST = 200  # bytes of a name; file systems take 255, suffix included
+_RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])", re.IGNORECASE)  # devices on Windows
 EMPTY_SLICES = "0.1"  # of one's own volumes
 EMPTY_SHARES = {"keep": 1.0, "drop": 0.0}
 
@@ -35,6 +41,10 @@ def list_raw(
         raise UsageError(f"{given} is for one's own data; {name} has its own", hint=f"leave out {given}")
     else:
         listing = kind.list_items(root)
+    listing = with_safe_names(listing, root)
+    if not kind.matches(read_folder(root)):
+        told = f"by its names '{root.name}' does not look like {kind.title}; it is taken for it as you said"
+        listing = replace(listing, warnings=(*listing.warnings, told))
     if not listing.items:
         told = first_left_out(listing.left_out)
         raise NoReadableInput(f"no usable pair in '{root}': expected {kind.layout}{told}")
@@ -42,6 +52,46 @@ def list_raw(
     if double:
         raise UsageError(f"'{root}' has several pictures that would be called {', '.join(double[:5])}")
     return listing
+
+
+def with_safe_names(listing: Listing, root: Path) -> Listing:
+    """The listing with ids and image names that every system can store; files whose own names are not
+    even text are left out."""
+    items, left_out = [], []
+    for item in listing.items:
+        unreadable = next((path for path in item.image.files + item.mask.files if not _is_text(path)), None)
+        if unreadable is not None:
+            name = relative(unreadable, root)
+            left_out.append(LeftOut(_as_text(name), "a name in Unicode", "another encoding", "kind"))
+            continue
+        named = None if item.image_name is None else safe_name(item.image_name)
+        items.append(replace(item, id=safe_name(item.id), image_name=named))
+    told = [replace(one, file=_as_text(one.file), found=_as_text(one.found)) for one in listing.left_out]
+    return replace(listing, items=tuple(items), left_out=(*told, *left_out))
+
+
+def safe_name(name: str) -> str:
+    """The name, if every system can store it as a file's (with a suffix added); else with what is not safe
+    replaced, cut, and a mark that tells it from others."""
+    safe = re.sub(r'[\x00-\x1f\x7f<>:"/\\|?*]', "_", name).rstrip(". ")
+    safe = safe.encode()[:LONGEST].decode(errors="ignore")
+    if _RESERVED.fullmatch(safe.partition(".")[0]) or not safe:
+        safe = f"_{safe}"
+    if safe == name:
+        return name
+    return f"{safe}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
+def _is_text(path: Path) -> bool:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _as_text(name: str) -> str:
+    return name.encode(errors="replace").decode()
 
 
 def annotated(

@@ -84,8 +84,7 @@ def read_manifest(folder: Path) -> Manifest:
     if not (folder / INFO).is_file() or not path.is_file():
         raise UsageError(
             f"no manifest in data='{folder}'; run: vlsmctl prepare {folder.name} --raw PATH",
-            hint="for pictures of your own: vlsmctl prepare generic --raw PATH --name "
-            f"{folder.name}, or, if they are prepared under another name: --set data=NAME",
+            hint="--data is the folder of prepared data sets, or one of them; vlsmctl presets lists them",
         )
     info = _read_info(folder / INFO)
     content = path.read_bytes()

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from vlsmctl.datasets.wording import in_bytes
 from vlsmctl.errors import UnreadableFile, UsageError
 
 MEMBERS = 200_000  # files and folders in one archive
@@ -161,7 +162,3 @@ def damaged(archive: Path, found: str) -> UnreadableFile:
 def shown(name: str) -> str:
     """Safe to print: names may hold anything."""
     return ascii(name if len(name) <= 200 else f"{name[:200]}...")
-
-
-def in_bytes(count: int) -> str:
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"

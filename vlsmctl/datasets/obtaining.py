@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 from vlsmctl.console import download_bar, track
@@ -20,27 +21,32 @@ _PARTS = ("val", "train", "test")  # the last two are there for every set
 
 
 def unpacked(archive: Path, folder: Path) -> Path:
-    """The folder with an archive's contents: `folder`/NAME, made unless it is there already.
+    """The folder with an archive's contents, below `folder`, made unless it is there already. Its name
+    tells apart archives of one name, and an archive from what it was before it changed.
 
     Raises as `unpack` does.
     """
-    target = folder / _stem(archive)
+    status = archive.stat()
+    known = f"{archive.resolve()} {status.st_size} {status.st_mtime_ns}"
+    mark = hashlib.sha256(known.encode("utf-8", "surrogateescape")).hexdigest()[:8]
+    target = folder / f"{_stem(archive)}-{mark}"
     return target if target.is_dir() else unpack(archive, target, progress=track)
 
 
-def check_terms(name: str, accepted: bool, folder: Path) -> None:
+def check_terms(name: str, accepted: bool, out: Path) -> None:
     """Raises UsageError when a set may not be downloaded, or not without agreeing to its terms."""
-    kind = DATASETS[name]
+    kind, folder = DATASETS[name], out / RAW / name
+    there = "" if out == Path("data") else f' --out "{out}"'
     if not kind.downloads:
         raise UsageError(
             f"{name} cannot be downloaded by a program: {kind.licence}\n"
             f"  get it from {kind.source}\n  and put it into {folder}",
-            hint=f"vlsmctl prepare {name} --raw {folder}",
+            hint=f'vlsmctl prepare {name} --raw "{folder}"{there}',
         )
     if kind.terms and not accepted:
         raise UsageError(
             f"{name} is free to download under these terms: {kind.terms} ({kind.source})",
-            hint=f"vlsmctl prepare {name} --download --accept-terms",
+            hint=f"vlsmctl prepare {name} --download --accept-terms{there}",
         )
 
 
@@ -48,15 +54,16 @@ def downloaded(name: str, folder: Path) -> Path:
     """The folder with the raw files of a set, downloaded and unpacked where they are not there yet."""
     kind = DATASETS[name]
     for download in kind.downloads:
-        if not (folder / _stem(Path(download.name))).is_dir():
-            unpacked(_fetched(download, folder, kind.source), folder)
+        target = folder / _stem(Path(download.name))
+        if not target.is_dir():
+            unpack(_fetched(download, folder), target, progress=track)
     return folder
 
 
-def downloaded_annotations(name: str, folder: Path, *, accepted: bool) -> Path:
+def downloaded_annotations(name: str, folder: Path, *, accepted: bool, plan: bool = False) -> Path:
     """MedVLSM's annotation files of a set, below `folder`, downloaded where they are not there yet.
 
-    Raises UsageError: nobody agreed to that, or it has none for this set.
+    Raises UsageError: nobody agreed to that, it is but a plan, or there are none for this set.
     """
     kind = DATASETS[name]
     if kind.annotations is None:
@@ -69,24 +76,26 @@ def downloaded_annotations(name: str, folder: Path, *, accepted: bool) -> Path:
             hint=f"vlsmctl prepare {name} --protocol medvlsm --annotations DIR   (or --accept-terms, to"
             " download them)",
         )
+    if plan and not whole:
+        raise UsageError(f"--plan writes nothing; MedVLSM's annotations would be downloaded to {place}")
     for part in () if whole else _PARTS:
         url = f"{_MEDVLSM_FILES}/{kind.annotations}/anns/{part}.json"
         try:
-            _fetched(Download(url, f"{part}.json"), place, MEDVLSM_PAGE)
+            _fetched(Download(url, f"{part}.json"), place)
         except UsageError as error:
             if part != "val" or "404" not in str(error):  # some sets have no val
                 raise
     return folder / kind.annotations
 
 
-def _fetched(download: Download, folder: Path, page: str) -> Path:
+def _fetched(download: Download, folder: Path) -> Path:
     with download_bar(download.name, download.size) as progress:
-        return fetch(download, folder, progress=progress, page=page, offline=is_offline())
+        return fetch(download, folder, progress=progress, offline=is_offline())
 
 
 def _stem(archive: Path) -> str:
     """The name without the endings of an archive."""
     name = archive.name
-    for ending in (".gz", ".bz2", ".xz", ".tgz", ".tar", ".zip"):
+    for ending in (".gz", ".bz2", ".xz", ".tgz", ".tar", ".zip", ".rar", ".7z"):
         name = name.removesuffix(ending) or name
     return name

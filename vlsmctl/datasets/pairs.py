@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vlsmctl.datasets.folders import read_folder
+from vlsmctl.datasets.affixes import Affix
+from vlsmctl.datasets.cases import first_folders, short_names
+from vlsmctl.datasets.folders import Folder, read_folder
 from vlsmctl.datasets.records import Item, LeftOut, Listing
 from vlsmctl.datasets.sources import MaskFiles, Picture
 
@@ -15,15 +17,62 @@ SUFFIXES = (
     ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".jp2", ".ppm", ".pgm", ".pbm",
 )  # fmt: skip
 PROMPTS_FILE = "prompts.csv"  # a side file of the user, no stray picture
+_TOLD = 5
+
+
+@dataclass(frozen=True)
+class Place:
+    """A folder of images or masks. within: what its names are told apart by ("p1/"), or nothing."""
+
+    folder: Folder
+    within: str = ""
+
+
+@dataclass(frozen=True)
+class Side:
+    """The images or the masks of a layout.
+
+    pattern: their folder below the root, for messages; "*" is any folder. affix: how they are called.
+    """
+
+    places: tuple[Place, ...]
+    pattern: str
+    affix: Affix
+
+    @property
+    def is_deep(self) -> bool:
+        return any(place.within for place in self.places)
+
+    def expected(self, key: str) -> str:
+        """Where the file with that shared part should lie: "masks/p1/a_mask.*"."""
+        stem = self.affix.stem(key)
+        if "*" in self.pattern:
+            first, _, stem = stem.partition("/")
+            return f"{self.pattern.replace('*', first)}/{stem}.*"
+        return f"{self.pattern}/{stem}.*".removeprefix("/")
 
 
 @dataclass(frozen=True)
 class Named:
-    """A file by its name alone. stem: the name without its last suffix. key: what it is paired by."""
+    """A file, or the folder of a series, by its name alone. stem: folders that tell it apart, and its name
+    without the suffix."""
 
-    name: str
     stem: str
-    key: str
+    folder: Path
+    name: str
+
+    @property
+    def path(self) -> Path:
+        return self.folder / self.name
+
+
+@dataclass(frozen=True)
+class Paired:
+    """pairs: image, mask and what they share. others: files of a deep layout that are called otherwise."""
+
+    pairs: tuple[tuple[Named, Named, str], ...]
+    left_out: tuple[LeftOut, ...]
+    others: tuple[Named, ...]
 
 
 def pair_folders(
@@ -45,36 +94,87 @@ def pair_folders(
     What has no partner, shares its stem with another file, is a folder, or is no picture by its name is
     left out; hidden files and what systems leave behind are passed over.
     """
-    left_out: list[LeftOut] = []
-    if images == masks:
-        if not mask_suffix:
-            raise ValueError("images and masks in one folder need a mask_suffix")
-        names = _pictures(root, images, left_out)
-        mask_names = [name for name in names if ends_with(split_name(name)[0], mask_suffix)]
-        image_names = sorted(set(names).difference(mask_names))
-    else:
-        image_names, mask_names = _pictures(root, images, left_out), _pictures(root, masks, left_out)
-    image_files = _by_key(root, images, image_names, image_suffix, left_out)
-    mask_files = _by_key(root, masks, mask_names, mask_suffix, left_out)
-    items = [
-        Item(
-            prefix + image.stem,
-            Picture(images / image.name),
-            MaskFiles((masks / mask_files[key].name,)),
-            split=split,
+    sides = [
+        Side(
+            (Place(read_folder(folder)),),
+            "" if folder == root else relative(folder, root),
+            Affix("", suffix),
         )
-        for key, image in image_files.items()
-        if key in mask_files
+        for folder, suffix in ((images, image_suffix), (masks, mask_suffix))
     ]
-    left_out += [
-        _lonely(root, images, image_files[key], "a mask", masks, mask_suffix)
-        for key in image_files.keys() - mask_files.keys()
-    ]
-    left_out += [
-        _lonely(root, masks, mask_files[key], "an image", images, image_suffix)
-        for key in mask_files.keys() - image_files.keys()
-    ]
-    return Listing(tuple(items), tuple(sorted(left_out, key=lambda each: each.file)))
+    return pair_pictures(root, sides[0], sides[1], prefix=prefix, split=split)
+
+
+def pair_pictures(
+    root: Path, images: Side, masks: Side, *, prefix: str = "", split: str | None = None
+) -> Listing:
+    """As `pair_folders`, for any number of folders: "p1/a.png" belongs to the mask that is called so in its
+    own folder p1. Ids are the folders and the stem, the group is the first folder; files that are no
+    pictures are not told there."""
+    left_out: list[LeftOut] = []
+    folders: list[Named] = []
+    of_images = list(_pictures(root, images.places, left_out, folders))
+    if images.places == masks.places:
+        if masks.affix == Affix():
+            raise ValueError("images and masks in one folder need a mask_suffix")
+        of_masks = [each for each in of_images if masks.affix.key(each.stem) is not None]
+        of_images = [each for each in of_images if masks.affix.key(each.stem) is None]
+    else:
+        of_masks = list(_pictures(root, masks.places, left_out, folders))
+    found = pair(root, images, masks, of_images, of_masks, ("picture", "an image", "a mask"))
+    # case1/image.png is case1, while a_img.png stays a_img
+    whole = images.affix.after.startswith("/")
+    stems = {image.stem: key if whole else image.stem for image, _, key in found.pairs}
+    ids = short_names(list(stems.values()))
+    groups = first_folders(list(stems))
+    items = tuple(
+        Item(
+            prefix + ids[stems[image.stem]],
+            Picture(image.path),
+            MaskFiles((mask.path,)),
+            split=split,
+            group=groups[image.stem],
+        )
+        for image, mask, _ in found.pairs
+    )
+    told = sorted((*left_out, *found.left_out), key=lambda each: each.file)
+    return Listing(items, tuple(told), unused("pictures and folders", [*found.others, *folders]))
+
+
+def pair(
+    root: Path,
+    images: Side,
+    masks: Side,
+    of_images: Sequence[Named],
+    of_masks: Sequence[Named],
+    words: tuple[str, str, str],
+) -> Paired:
+    """Images and masks that share a part of their names. words: for one of any, an image and a mask."""
+    left_out: list[LeftOut] = []
+    others: list[Named] = []
+    image_files, mask_files = (
+        _by_key(root, side, named, words[0], left_out, others)
+        for side, named in ((images, of_images), (masks, of_masks))
+    )
+    pairs = tuple((image, mask_files[key], key) for key, image in image_files.items() if key in mask_files)
+    for own, other, side, word in (
+        (image_files, mask_files, masks, words[2]),
+        (mask_files, image_files, images, words[1]),
+    ):
+        left_out += [
+            LeftOut(relative(own[key].path, root), f"{word} {side.expected(key)}", "none that is usable")
+            for key in own.keys() - other.keys()
+        ]
+    return Paired(pairs, tuple(left_out), tuple(others))
+
+
+def unused(word: str, others: Sequence[Named]) -> tuple[str, ...]:
+    """A note on files that belong to no pair by their names."""
+    if not others:
+        return ()
+    names = list(dict.fromkeys(each.name for each in others))
+    more = ", ..." if len(names) > _TOLD else ""
+    return (f"{len(others)} further {word} are not used: {', '.join(names[:_TOLD])}{more}",)
 
 
 def merged(listings: Iterable[Listing]) -> Listing:
@@ -99,58 +199,67 @@ def split_name(name: str) -> tuple[str, str]:
     return (stem, dot + suffix) if stem else (name, "")
 
 
-def ends_with(stem: str, suffix: str) -> bool:
-    """Whether a stem ends with a suffix, in any case, and is more than that."""
-    return len(stem) > len(suffix) and stem.lower().endswith(suffix.lower())
-
-
 def relative(path: Path, root: Path) -> str:
     """For messages: a path below `root`, with forward slashes."""
     return path.relative_to(root).as_posix() if path != root else "."
 
 
-def _pictures(root: Path, folder: Path, left_out: list[LeftOut]) -> list[str]:
-    """The names of the pictures in a folder; what else is there is left out."""
-    here = read_folder(folder)
-    left_out += [
-        LeftOut(relative(folder / name, root), "pictures without subfolders", "a folder", "kind")
-        for name in here.folders
-    ]
-    names: list[str] = []
-    for name in here.files:
-        suffix = split_name(name)[1].lower()
-        if suffix in SUFFIXES:
-            names.append(name)
-        elif name != PROMPTS_FILE:
-            found = f"a file of the kind '{suffix}'" if suffix else "a file without an extension"
-            expected = "a picture (.png, .jpg, .tif, ...)"
-            left_out.append(LeftOut(relative(folder / name, root), expected, found, "kind"))
-    return names
+def picture_names(places: Iterable[Place]) -> Iterator[Named]:
+    """The pictures in some folders, by their names."""
+    for place in places:
+        for name in place.folder.files:
+            if is_picture(name):
+                yield Named(place.within + split_name(name)[0], place.folder.path, name)
+
+
+def _pictures(
+    root: Path, places: Sequence[Place], left_out: list[LeftOut], folders: list[Named]
+) -> Iterator[Named]:
+    """The pictures in some folders. What else is there is left out; but in the folders of patients side
+    files are no faults, and further folders are told together."""
+    known = {place.folder.path for place in places}
+    ways = {above for path in known for above in path.parents}
+    for place in places:
+        here = place.folder
+        for name in here.folders:
+            if here.path / name in known or here.path / name in ways:
+                continue
+            if place.within:
+                folders.append(Named(place.within + name, here.path, f"{name}/"))
+            else:
+                path = relative(here.path / name, root)
+                left_out.append(LeftOut(path, "pictures without subfolders", "a folder", "kind"))
+        for name in here.files if not place.within else ():
+            suffix = split_name(name)[1].lower()
+            if suffix not in SUFFIXES and name != PROMPTS_FILE:
+                found = f"a file of the kind '{suffix}'" if suffix else "a file without an extension"
+                expected = "a picture (.png, .jpg, .tif, ...)"
+                left_out.append(LeftOut(relative(here.path / name, root), expected, found, "kind"))
+    yield from picture_names(places)
 
 
 def _by_key(
-    root: Path, folder: Path, names: list[str], suffix: str, left_out: list[LeftOut]
+    root: Path,
+    side: Side,
+    named: Sequence[Named],
+    word: str,
+    left_out: list[LeftOut],
+    others: list[Named],
 ) -> dict[str, Named]:
-    """The files by what is left of their stems without `suffix`, where each is alone with it."""
+    """The files by the part of their names that they share with a partner, where each is alone with it."""
     files: dict[str, list[Named]] = defaultdict(list)
-    for name in names:
-        stem = split_name(name)[0]
-        if suffix and not ends_with(stem, suffix):
-            expected = f"a name that ends with '{suffix}' as the others do"
-            left_out.append(LeftOut(relative(folder / name, root), expected, f"'{stem}'"))
-            continue
-        key = stem[: len(stem) - len(suffix)]
-        files[key].append(Named(name, stem, key))
+    for each in named:
+        key = side.affix.key(each.stem)
+        if key is not None:
+            files[key].append(each)
+        elif side.is_deep:
+            others.append(each)
+        else:
+            expected = f"a name that {side.affix.rule} as the others do"
+            left_out.append(LeftOut(relative(each.path, root), expected, f"'{each.stem}'"))
     for several in files.values():
         if len(several) > 1:
             found = ", ".join(file.name for file in several)
-            expected = f"one picture called '{several[0].stem}'"
-            left_out.append(LeftOut(relative(folder / several[0].name, root), expected, found))
+            expected = f"one {word} called '{several[0].stem}'"
+            left_out.append(LeftOut(relative(several[0].path, root), expected, found))
     return {key: several[0] for key, several in files.items() if len(several) == 1}
-
-
-def _lonely(root: Path, folder: Path, file: Named, word: str, other: Path, suffix: str) -> LeftOut:
-    where = "" if other == root else relative(other, root) + "/"
-    return LeftOut(
-        relative(folder / file.name, root), f"{word} {where}{file.key}{suffix}.*", "none that is usable"
-    )

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from vlsmctl.datasets.gathering import looks
 from vlsmctl.datasets.manifest import INFO, SPLITS, Manifest, Record, read_manifest
 from vlsmctl.datasets.records import LeftOut, Progress, silent
+from vlsmctl.datasets.staging import link_or_copy
 from vlsmctl.errors import UsageError
 
 _POLYPS = ("kvasir", "clinicdb", "bkai", "colondb", "cvc300", "etis")
@@ -43,11 +43,13 @@ POOLS = {
 class Pooled:
     """records: of the pooled set, in the order of its members. counts: records per split. members: of
     each, how many records it gives to which split, the hash of its manifest, its source and licence.
-    notes, warnings, left_out: as in a Listing."""
+    hashes: the perceptual hashes of the records' images, where the member's own facts tell them (0: of an
+    image with next to nothing in it). notes, warnings, left_out: as in a Listing."""
 
     records: tuple[Record, ...]
     counts: dict[str, int]
     members: dict[str, dict[str, Any]]
+    hashes: dict[str, int]
     notes: tuple[str, ...]
     warnings: tuple[str, ...]
     left_out: tuple[LeftOut, ...]
@@ -62,9 +64,10 @@ def pool(name: str, data: Path, out: Path, *, progress: Progress = silent) -> Po
     out: the folder to fill, `images/MEMBER/` and `masks/MEMBER/`. Files are linked where the file system
     can, so that a pool takes no space of its own, else copied. Of an image that several members have,
     only the copy in the split that is furthest from training stays (test, then val), so that nothing is
-    tested that was trained on, nor counted twice.
+    tested that was trained on, nor counted twice. Images that only look alike all stay: see `hashes`.
 
-    Raises UsageError: no such pool, fewer than two members are prepared, or one of them is damaged.
+    Raises UsageError: no such pool, fewer than two members are prepared, or one of them is damaged or is
+    another kind of data set.
     """
     if name not in POOLS:
         raise UsageError(f"unknown pooled data set '{name}'; known are {', '.join(POOLS)}")
@@ -78,7 +81,7 @@ def pool(name: str, data: Path, out: Path, *, progress: Progress = silent) -> Po
             f"{' and '.join(present) or 'none'}; it takes {', '.join(chosen.members)}",
             hint="prepare them first: " + "; ".join(commands),
         )
-    manifests = {member: read_manifest(data / member) for member in present}
+    manifests = {member: _manifest(member, data) for member in present}
     placed = list(_placed(manifests, chosen.test_only))
     kept, notes, warnings = _without_copies(placed)
     if missing:
@@ -88,13 +91,28 @@ def pool(name: str, data: Path, out: Path, *, progress: Progress = silent) -> Po
         )
     records, left_out = _linked(kept, data, out, progress)
     counts = {split: sum(record.split == split for record in records) for split in SPLITS}
-    members = _described(manifests, records)
-    return Pooled(tuple(records), counts, members, tuple(notes), tuple(warnings), tuple(left_out))
+    members, hashes = (
+        _described(manifests, records),
+        pooled_looks(data, manifests, {one.id: one.sha256 for one in records}),
+    )
+    return Pooled(tuple(records), counts, members, hashes, tuple(notes), tuple(warnings), tuple(left_out))
 
 
 def _command(name: str, data: Path, *, raw: bool = True) -> str:
     there = "" if data == Path("data") else f' --out "{data}"' if " " in str(data) else f" --out {data}"
     return f"vlsmctl prepare {name}{' --raw PATH' if raw else ''}{there}"
+
+
+def _manifest(member: str, data: Path) -> Manifest:
+    manifest = read_manifest(data / member)
+    kind = manifest.info.get("kind")
+    if kind != member:
+        raise UsageError(
+            f"'{manifest.folder}': expected a prepared data set of kind '{member}', found one of "
+            + (f"kind '{kind}'" if kind else "unknown kind"),
+            hint=f"move it elsewhere, or prepare it under another --name; then: {_command(member, data)}",
+        )
+    return manifest
 
 
 def _placed(manifests: Mapping[str, Manifest], test_only: Sequence[str]) -> Iterator[Placed]:
@@ -154,7 +172,7 @@ def _linked(
         for source, target in ((record.image, pooled.image), (record.mask, pooled.mask)):
             if target not in done:
                 done.add(target)
-                _link(data / member / source, out / target)
+                link_or_copy(data / member / source, out / target)
         records.append(pooled)
     return records, left_out
 
@@ -162,7 +180,7 @@ def _linked(
 def _pooled(member: str, record: Record) -> Record:
     return replace(
         record,
-        id=f"{member}-{record.id}",
+        id=_pooled_id(member, record.id),
         image=_below(record.image, "images", member),
         mask=_below(record.mask, "masks", member),
         attributes={**record.attributes, "dataset": member},
@@ -170,19 +188,15 @@ def _pooled(member: str, record: Record) -> Record:
     )
 
 
+def _pooled_id(member: str, name: str) -> str:
+    return f"{member}-{name}"
+
+
 def _below(path: str, folder: str, member: str) -> str:
     """images/a.png -> images/MEMBER/a.png"""
     parts = PurePosixPath(path).parts
     inner = parts[1:] if parts[0] == folder and len(parts) > 1 else parts
     return PurePosixPath(folder, member, *inner).as_posix()
-
-
-def _link(source: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        os.link(source, target)
-    except OSError:  # another drive, or a file system without links, or without further ones
-        shutil.copyfile(source, target)
 
 
 def _described(manifests: Mapping[str, Manifest], records: Sequence[Record]) -> dict[str, dict[str, Any]]:
@@ -196,3 +210,14 @@ def _described(manifests: Mapping[str, Manifest], records: Sequence[Record]) -> 
         }
         for member, manifest in manifests.items()
     }
+
+
+def pooled_looks(data: Path, members: Iterable[str], pixels: Mapping[str, str]) -> dict[str, int]:
+    """Perceptual hashes of a pool's images, from the facts of its members in `data`: record id -> hash.
+    pixels: record id of the pool -> hash of its RGB pixels, which tells facts that are out of date."""
+    found: dict[str, int] = {}
+    for member in members:
+        theirs = _pooled_id(member, "")
+        own = {name.removeprefix(theirs): pixels[name] for name in pixels if name.startswith(theirs)}
+        found |= {_pooled_id(member, name): near for name, near in looks(data / member, own).items()}
+    return found

@@ -13,15 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from vlsmctl.datasets.attributes import DUST, PLACES, count_word, join_sizes, plural, size_word
+from vlsmctl.datasets.attributes import DUST, PLACES, bands, count_word, join_sizes, plural, size_word
 
 Grey: TypeAlias = NDArray[np.uint8]
+Labels: TypeAlias = NDArray[np.int32]
 Box: TypeAlias = tuple[int, int, int, int]
 
 LEVEL = 128  # outlines are drawn where grey values pass it
 WHITE = 255  # sizes and shares are counted over pixels of exactly this value
 SHARE = 0.10  # of an object, that a cell must hold to count
 _SMALLEST_BOX = 4  # square pixels: outlines in boxes no larger are dropped
+_NAMES = np.array([name for row in PLACES for name in row], object)
 
 
 def describe_published(grey: Grey) -> tuple[dict[str, str], dict[str, Any]]:
@@ -37,37 +39,50 @@ def describe_published(grey: Grey) -> tuple[dict[str, str], dict[str, Any]]:
     if not count:
         return {}, {"components": 0, "bbox": bbox}
     white = np.bincount(labels[grey == WHITE], minlength=count + 1)[1:] / grey.size
-    sizes = join_sizes({size_word(float(share)) for share in white if share > DUST})
-    places = [
-        _place(grey, labels, within, index)
-        for index, within in enumerate(ndimage.find_objects(labels), start=1)
-    ]
+    sizes = join_sizes({size_word(float(share)) for share in white[white > DUST]})
+    places = _NAMES[_cells(grey, labels, count)].tolist()
     known = {"count": count_word(count), "size": sizes, "place": ", ".join(places)}
     if not sizes:
         del known["size"]
     return {**known, "s": plural(count)}, {"components": count, **known, "bbox": bbox}
 
 
-def _place(grey: Grey, labels: NDArray[np.int32], within: tuple[slice, slice], label: int) -> str:
-    """The cell that holds an object: the only one with a share in it, else the only one with a tenth of
-    it, else the one under the middle of its box."""
-    rows, columns = np.nonzero((labels[within] == label) & (grey[within] == WHITE))
-    if not len(rows):
-        return PLACES[0][0]
-    height, width = grey.shape
-    row_cells = np.searchsorted(_thirds(height), rows + within[0].start, side="right")
-    column_cells = np.searchsorted(_thirds(width), columns + within[1].start, side="right")
-    shares = np.bincount(3 * row_cells + column_cells, minlength=9) / len(rows)
-    for cells in (np.flatnonzero(shares), np.flatnonzero(shares >= SHARE)):
-        if len(cells) == 1:
-            return PLACES[cells[0] // 3][cells[0] % 3]
-    # The box reaches one pixel out on all sides, which leaves its middle where it is.
-    row, column = ((part.start + part.stop - 1) / 2 for part in within)
-    return PLACES[_third(row, height)][_third(column, height)]  # height twice: the published mistake
+def _cells(grey: Grey, labels: Labels, count: int) -> NDArray[np.uint8]:
+    """The cell 0..8 that holds each object 1..count: the only one with a share in it, else the only one
+    with a tenth of it, else the one under the middle of its box. An object without white lies in cell 0."""
+    white = grey == WHITE
+    parts = [labels[part][white[part]] for part in _grid(*grey.shape)]
+    touched, cells = np.zeros((2, count + 1), np.uint8)
+    for cell, part in enumerate(parts):
+        there = np.zeros(count + 1, bool)
+        there[part] = True
+        touched += there
+        cells[there] = cell
+    several = np.flatnonzero(touched > 1)  # few: an object must lie across a line of the grid for that
+    number = np.zeros(count + 1, np.int32)
+    number[several] = np.arange(1, len(several) + 1)
+    pixels = np.stack([np.bincount(number[part], minlength=len(several) + 1)[1:] for part in parts])
+    enough = pixels / pixels.sum(axis=0) >= SHARE
+    boxes = ndimage.find_objects(number[labels])
+    under = np.array([_cell_under_middle(box, grey.shape[0]) for box in boxes], np.int64)
+    cells[several] = np.where(enough.sum(axis=0) == 1, enough.argmax(axis=0), under)
+    return cells[1:]
 
 
-def _thirds(length: int) -> list[int]:
-    return [length // 3, 2 * length // 3]
+def _grid(height: int, width: int) -> list[tuple[slice, slice]]:
+    """The rows and columns of the nine cells."""
+    down, across = (
+        [slice(0, length // 3), slice(length // 3, 2 * length // 3), slice(2 * length // 3, length)]
+        for length in (height, width)
+    )
+    return [(rows, columns) for rows in down for columns in across]
+
+
+def _cell_under_middle(box: tuple[slice, slice], height: int) -> int:
+    """The published box reaches one pixel out on all sides, which leaves its middle where it is. Columns go
+    by the height, too: the published mistake."""
+    row, column = ((part.start + part.stop - 1) / 2 for part in box)
+    return 3 * _third(row, height) + _third(column, height)
 
 
 def _third(at: float, length: int) -> int:
@@ -83,20 +98,24 @@ def bounding_box(grey: Grey) -> Box:
     outline touches that of something else.
     """
     outline = _outline(grey)
-    pieces, _ = ndimage.label(outline, np.ones((3, 3)))
-    boxes = [(rows, columns) for rows, columns in ndimage.find_objects(pieces) if _counts(rows, columns)]
-    if not boxes:
+    pieces, count = ndimage.label(outline, np.ones((3, 3)))
+    top, left, bottom, right = _boxes(pieces, count)
+    kept = (bottom - top) * (right - left) > _SMALLEST_BOX
+    if not kept.any():
         return grey.shape[1], grey.shape[0], 0, 0
-    return (
-        min(columns.start for _, columns in boxes),
-        min(rows.start for rows, _ in boxes),
-        max(columns.stop for _, columns in boxes),
-        max(rows.stop for rows, _ in boxes),
-    )
+    return int(left[kept].min()), int(top[kept].min()), int(right[kept].max()), int(bottom[kept].max())
 
 
-def _counts(rows: slice, columns: slice) -> bool:
-    return int(rows.stop - rows.start) * int(columns.stop - columns.start) > _SMALLEST_BOX
+def _boxes(pieces: Labels, count: int) -> NDArray[np.int64]:
+    """The tops, lefts, bottoms and rights [4, count] of pieces 1..count, the last two exclusive."""
+    start, end = np.full((2, count + 1), max(pieces.shape)), np.zeros((2, count + 1), np.int64)
+    for top, band in bands(pieces):
+        down, across = np.nonzero(band)
+        of = band[down, across]
+        for axis, at in enumerate((down + top, across)):
+            np.minimum.at(start[axis], of, at)
+            np.maximum.at(end[axis], of, at + 1)
+    return np.concatenate([start, end])[:, 1:]
 
 
 def _outline(grey: Grey) -> NDArray[np.bool_]:

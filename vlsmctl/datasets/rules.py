@@ -1,15 +1,23 @@
-"""How images and masks go together in a folder that nobody has described, found by names alone."""
+"""How images and masks go together in a folder that nobody has described, found by names alone.
+
+A layout is two patterns of folders, one of images and one of masks, or the same for both: "images" and
+"masks", "train/images" and "train/masks", "*/images" and "*/masks" or "*" ("*": any folder, a patient).
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from vlsmctl.datasets.affixes import Affix, match
+from vlsmctl.datasets.cases import are_cases, called_by_folder, is_inner, may_be_cases
 from vlsmctl.datasets.folders import Folder
-from vlsmctl.datasets.pairs import ends_with, is_picture, split_name
-from vlsmctl.datasets.volumes import FIRST_CHANNEL, may_be_series, volume_stems
+from vlsmctl.datasets.pairs import Named, Place, Side, is_picture, picture_names
+from vlsmctl.datasets.volumes import is_series, may_be_series, volume_names
 from vlsmctl.errors import UsageError
+from vlsmctl.formats.naming import scan_suffix
 
 _IMAGES = (
     "images", "image", "imgs", "img", "photos", "photo", "pictures", "frames", "scans", "volumes", "input",
@@ -19,35 +27,39 @@ _MASKS = (
     "masks", "mask", "labels", "label", "gt", "groundtruth", "groundtruths", "annotations", "annotation",
     "segmentations", "segmentation", "seg", "labelstr", "segmentationclass", "targets", "target", "y",
 )  # fmt: skip
-_WORDS = (
-    "mask", "masks", "seg", "segmentation", "gt", "label", "labels", "annotation", "annotations",
-)  # fmt: skip
-_MASK_SUFFIXES = tuple(join + word for word in _WORDS for join in "_-")
-_IMAGE_SUFFIXES = ("", "_image", "-image", "_img", "-img", FIRST_CHANNEL)
 SPLIT_FOLDERS = {
     "train": "train", "training": "train", "val": "val", "validation": "val", "valid": "val",
     "test": "test", "testing": "test",
 }  # fmt: skip
+_DEEPEST = 5
 _TOLD = 5
 
 
 @dataclass(frozen=True)
 class Part:
-    """Two folders of images and masks, or one that holds both.
+    """Two patterns of folders with images and masks, or one that holds both.
 
-    kind: "pictures" or "volumes". images, masks: below the root, with forward slashes ("" is the root).
-    A mask is called as its image, less `image_suffix`, plus `mask_suffix`. stems: of the images that have
-    a mask. text: the rule in words. split: as the folders say.
+    kind: "pictures" or "volumes". images, masks: patterns below the root, with forward slashes ("" is the
+    root). is_deep: folders below them count too. image, mask: how they are called. stems: of the images
+    that have a mask. text: the rule in words. split: as the folders say.
     """
 
     kind: str
     images: str
     masks: str
-    image_suffix: str
-    mask_suffix: str
+    is_deep: bool
+    image: Affix
+    mask: Affix
     stems: frozenset[str]
     text: str
     split: str | None = None
+
+    def sides(self, root: Folder) -> tuple[Side, Side]:
+        """The folders of the images and of the masks."""
+        images = Side(_places(root, self.kind, self.images, self.is_deep), self.images, self.image)
+        if self.images == self.masks:
+            return images, replace(images, affix=self.mask)
+        return images, Side(_places(root, self.kind, self.masks, self.is_deep), self.masks, self.mask)
 
 
 @dataclass(frozen=True)
@@ -59,13 +71,18 @@ class Rule:
     text: str
 
 
-def find_rule(folder: Folder) -> Rule | None:
+def find_rule(folder: Folder, named: bool = False) -> Rule | None:
     """How the images and masks of a folder go together, by names alone; the rule with the most pairs.
-    None: at least half of the images, or of the masks, must find their partners by it."""
+    None: at least half of the images, or of the masks, must find their partners by it.
+
+    named: somebody says that the folder is one data set. Else folders beside one another that hold pairs
+    are one only where they look like patients, see `cases.are_cases`.
+    """
     layouts = [*_side_by_side(folder), _splits_above(folder)]
-    if one := _part(folder, folder, "", ""):
+    if one := _part(folder, "", ""):
         layouts.append([one])
-    best = max(layouts, key=_pairs, default=[])
+    layouts += _patients(folder, named)
+    best = max(layouts, key=_pairs)
     if not best:
         return None
     texts = " or ".join(dict.fromkeys(part.text for part in best))
@@ -80,18 +97,28 @@ def _pairs(parts: list[Part]) -> int:
 
 def _side_by_side(folder: Folder) -> Iterator[list[Part]]:
     """The ways in which two folders beside one another go together, each as its parts."""
+    for images, masks in _pairs_of_names(folder):
+        left, right = folder.below(images), folder.below(masks)
+        if left is None or right is None:
+            continue
+        whole = _part(folder, images, masks)
+        split = list(_splits_below(folder, images, masks))
+        if whole and _plain(images) == "imagestr" and (tests := _tests(folder)):
+            yield [replace(whole, split="train"), tests]
+        elif whole and len(whole.stems) > _pairs(split):
+            yield [whole]
+        elif split:
+            yield split
+        if not split and (deep := _part(folder, images, masks, is_deep=True)):
+            yield [deep]
+
+
+def _pairs_of_names(folder: Folder) -> Iterator[tuple[str, str]]:
+    """Folders that are called as those of images and of masks are."""
+    masks = [name for name in folder.folders if _plain(name) in _MASKS]
     for images in folder.folders:
-        for masks in folder.folders if _plain(images) in _IMAGES else ():
-            left, right = folder.below(images), folder.below(masks)
-            if masks == images or _plain(masks) not in _MASKS or left is None or right is None:
-                continue
-            whole = _part(left, right, images, masks)
-            if whole is None:
-                yield _splits_below(left, right, images, masks)
-            elif _plain(images) == "imagestr" and (tests := _tests(folder)):
-                yield [replace(whole, split="train"), tests]
-            else:
-                yield [whole]
+        if _plain(images) in _IMAGES:
+            yield from ((images, name) for name in masks if name != images)
 
 
 def _tests(folder: Folder) -> Part | None:
@@ -99,19 +126,21 @@ def _tests(folder: Folder) -> Part | None:
     images, masks = folder.below("imagesTs"), folder.below("labelsTs")
     if images is None or masks is None:
         return None
-    part = _part(images, masks, images.path.name, masks.path.name)
+    part = _part(folder, images.path.name, masks.path.name)
     return replace(part, split="test") if part else None
 
 
-def _splits_below(left: Folder, right: Folder, images: str, masks: str) -> list[Part]:
+def _splits_below(folder: Folder, images: str, masks: str) -> Iterator[Part]:
     """images/train with masks/train, and so on."""
-    parts = []
-    for name in left.folders:
-        first, second = left.below(name), right.below(name)
-        if name.lower() in SPLIT_FOLDERS and first is not None and second is not None:
-            part = _part(first, second, f"{images}/{name}", f"{masks}/{name}")
-            parts += [replace(part, split=SPLIT_FOLDERS[name.lower()])] if part else []
-    return parts
+    left, right = folder.below(images), folder.below(masks)
+    for name in left.folders if left is not None else ():
+        if name.lower() not in SPLIT_FOLDERS or right is None or right.below(name) is None:
+            continue
+        patterns = f"{images}/{name}", f"{masks}/{name}"
+        found = [_part(folder, *patterns), _part(folder, *patterns, is_deep=True)]
+        part = max((each for each in found if each), key=lambda each: len(each.stems), default=None)
+        if part is not None:
+            yield replace(part, split=SPLIT_FOLDERS[name.lower()])
 
 
 def _splits_above(folder: Folder) -> list[Part]:
@@ -121,8 +150,8 @@ def _splits_above(folder: Folder) -> list[Part]:
         here = folder.below(name) if name.lower() in SPLIT_FOLDERS else None
         if here is None:
             continue
-        one = _part(here, here, "", "")
-        found = max([*_side_by_side(here), [one] if one else []], key=_pairs)
+        one = _part(here, "", "")
+        layouts = [*_side_by_side(here), [one] if one else [], *_patients(here, named=True)]
         parts += [
             replace(
                 part,
@@ -130,78 +159,135 @@ def _splits_above(folder: Folder) -> list[Part]:
                 masks=f"{name}/{part.masks}".rstrip("/"),
                 split=SPLIT_FOLDERS[name.lower()],
             )
-            for part in found
+            for part in max(layouts, key=_pairs)
         ]
     return parts
 
 
-def _part(images: Folder, masks: Folder, left: str, right: str) -> Part | None:
-    """How two folders, or one, go together; left, right: what they are called in the part."""
+def _patients(folder: Folder, named: bool) -> Iterator[list[Part]]:
+    """Folders of patients or cases that each hold pairs, by one rule for all."""
+    if len(folder.folders) < 2 or not (named or may_be_cases(folder.folders)):
+        return
+    children = [child for name in folder.folders if (child := folder.below(name)) is not None]
+    inner = Counter(
+        (_plain(images), _plain(masks)) for child in children for images, masks in _pairs_of_names(child)
+    )
+    patterns = [("*", "*")]
+    for (images, masks), _ in inner.most_common(1):
+        first = {_plain(name): name for child in children for name in child.folders}
+        patterns.append((f"*/{first[images]}", f"*/{first[masks]}"))
+    for left, right in patterns:
+        for is_deep in (False, True):
+            part = _part(folder, left, right, is_deep)
+            if part is not None and _is_one_set(folder, part, named):
+                yield [part]
+
+
+def _is_one_set(folder: Folder, part: Part, named: bool) -> bool:
+    """Whether two thirds of all folders hold pairs, and those look like patients (or are said to be)."""
+    holders = sorted({stem.split("/")[0] for stem in part.stems})
+    if len(holders) < 2 or 3 * len(holders) < 2 * len(folder.folders):
+        return False
+    return named or are_cases(holders, called_by_folder(part.stems))
+
+
+def _part(root: Folder, images: str, masks: str, is_deep: bool = False) -> Part | None:
+    """How the folders of two patterns go together."""
     found = [
         part
         for kind in ("pictures", "volumes")
-        if (part := _part_of_kind(kind, images, masks, left, right)) is not None
+        if (part := _part_of_kind(kind, root, images, masks, is_deep)) is not None
     ]
     return max(found, key=lambda part: len(part.stems), default=None)
 
 
-def _part_of_kind(kind: str, images: Folder, masks: Folder, left: str, right: str) -> Part | None:
-    same = images is masks
-    names = _stems(kind, images, not same)
-    mask_names = names if same else _stems(kind, masks, not same)
-    match = _match(set(names), set(mask_names), same)
-    if match is None:
+def _part_of_kind(kind: str, root: Folder, left: str, right: str, is_deep: bool) -> Part | None:
+    same = left == right
+    images = _places(root, kind, left, is_deep)
+    masks = images if same else _places(root, kind, right, is_deep)
+    if is_deep and images == _places(root, kind, left, False):
+        return None  # there are no folders below
+    names = _names(kind, images, not same, labels=False)
+    mask_names = _names(kind, masks, not same, labels=True)
+    found = match(kind, names.keys(), mask_names.keys(), same)
+    if found is None:
         return None
-    stems, image_suffix, mask_suffix = match
-    stem = min(stems)
-    key = stem[: len(stem) - len(image_suffix)]
-    image = names[stem]
-    mask = next(name for each, name in mask_names.items() if each.lower() == (key + mask_suffix).lower())
-    if not all(
-        name not in folder.folders or may_be_series(folder, name)
-        for folder, name in ((images, image), (masks, mask))
-    ):
+    keys, image, mask = found
+    key = min(keys)
+    first, second = names[keys[key][0]], mask_names[keys[key][1]]
+    if not all(_may_be_volume(places, name) for places, name in ((images, first), (masks, second))):
         return None
-    endings = (image[len(stem) :] or "/", mask[len(key + mask_suffix) :] or "/")
-    called = (f"NAME{image_suffix}{endings[0]}", f"NAME{mask_suffix}{endings[1]}")
-    if same:
-        text = f"{called[0]} with {called[1]} in one folder"
-    elif image_suffix or mask_suffix:
-        text = f"{left}/{called[0]} with {right}/{called[1]}"
-    else:
-        text = f"{left}/ and {right}/ with equal names"
-    return Part(kind, left, right, image_suffix, mask_suffix, frozenset(stems), text)
+    endings = [each.name[len(each.stem.split("/")[-1]) :] or "/" for each in (first, second)]
+    text = _in_words((left, right), (image, mask), endings, first, is_deep)
+    return Part(kind, left, right, is_deep, image, mask, frozenset(pair[0] for pair in keys.values()), text)
 
 
-def _stems(kind: str, folder: Folder, series: bool) -> dict[str, str]:
-    """Name without its extension -> name."""
-    if kind == "volumes":
-        return dict(volume_stems(folder, series))
-    return {split_name(name)[0]: name for name in folder.files if is_picture(name)}
+def _in_words(
+    patterns: tuple[str, str],
+    affixes: tuple[Affix, Affix],
+    endings: Sequence[str],
+    first: Named,
+    is_deep: bool,
+) -> str:
+    """A part's rule, such as "images/NAME.png with masks/NAME_mask.png"."""
+    folders = first.stem.split("/")[:-1]
+    called = []
+    for pattern, affix, ending in zip(patterns, affixes, endings, strict=True):
+        between = "".join(f"{each}/" for each in folders[1:]) if "*" in pattern else "FOLDER/" * is_deep
+        path = f"{pattern.replace('*', 'CASE')}/{between}".removeprefix("/")
+        called.append(path + ("" if first.name == "." and affix == affixes[0] else affix.called(ending)))
+    left, right = patterns
+    if left == right:
+        return f"{called[0]} with {called[1]}" + ("" if left else " in one folder")
+    if affixes == (Affix(), Affix()):
+        below = " in the folders below them" if is_deep else ""
+        return f"{left.replace('*', 'CASE')}/ and {right.replace('*', 'CASE')}/ with equal names{below}"
+    return f"{called[0]} with {called[1]}"
 
 
-def _match(images: set[str], masks: set[str], same: bool) -> tuple[set[str], str, str] | None:
-    """The stems of the images that have a mask, and the suffixes of image and mask by which they do."""
-    if not same and _enough(equal := images & masks, images, masks):
-        return equal, "", ""
-    best: tuple[set[str], str, str] | None = None
-    for mask_suffix in _MASK_SUFFIXES if same else ("", *_MASK_SUFFIXES):
-        own = {stem for stem in masks if ends_with(stem, mask_suffix)}
-        keys = {stem[: len(stem) - len(mask_suffix)] for stem in own}
-        rest = images - own if same else images
-        for image_suffix in _IMAGE_SUFFIXES if keys else ():
-            partners = {
-                stem
-                for stem in rest
-                if ends_with(stem, image_suffix) and stem[: len(stem) - len(image_suffix)] in keys
-            }
-            if _enough(partners, rest, own) and (best is None or len(partners) > len(best[0])):
-                best = partners, image_suffix, mask_suffix
-    return best
+def _places(root: Folder, kind: str, pattern: str, is_deep: bool) -> tuple[Place, ...]:
+    """The folders of a pattern, and those below them where they count."""
+    found = [Place(root)]
+    for name in pattern.split("/") if pattern else ():
+        if name == "*":
+            found = [
+                Place(child, f"{place.within}{each}/")
+                for place in found
+                for each in place.folder.folders
+                if (child := place.folder.below(each)) is not None
+            ]
+        else:
+            inside = ((place, place.folder.below(name)) for place in found)
+            found = [Place(child, place.within) for place, child in inside if child is not None]
+    if is_deep:
+        only_inner = pattern.endswith("*")
+        found = [each for place in found for each in (place, *_below(place, kind, only_inner, 1))]
+    return tuple(found)
 
 
-def _enough(pairs: set[str], images: set[str], masks: set[str]) -> bool:
-    return bool(pairs) and 2 * len(pairs) >= min(len(images), len(masks))
+def _below(place: Place, kind: str, only_inner: bool, depth: int) -> Iterator[Place]:
+    """The folders below one; those that hold a DICOM series are no places but volumes."""
+    for name in place.folder.folders if depth <= _DEEPEST else ():
+        child = place.folder.below(name)
+        if child is None or (only_inner and not is_inner(name)):
+            continue
+        if kind == "volumes" and is_series(place.folder, name):
+            continue
+        here = Place(child, f"{place.within}{name}/")
+        yield here
+        yield from _below(here, kind, only_inner, depth + 1)
+
+
+def _names(kind: str, places: Sequence[Place], series: bool, labels: bool) -> dict[str, Named]:
+    """Stem -> what is called so."""
+    named = volume_names(places, series, labels) if kind == "volumes" else picture_names(places)
+    return {each.stem: each for each in named}
+
+
+def _may_be_volume(places: Sequence[Place], named: Named) -> bool:
+    """False for a folder that is taken for a DICOM series and has no files by such names."""
+    place = next(place for place in places if place.folder.path == named.folder)
+    return named.name not in place.folder.folders or may_be_series(place.folder, named.name)
 
 
 def _plain(name: str) -> str:
@@ -212,6 +298,9 @@ def _plain(name: str) -> str:
 def passed_over(folder: Folder, rule: Rule) -> tuple[str, ...]:
     """The folders that the rule has no use for."""
     used = {path.split("/")[0] for part in rule.parts for path in (part.images, part.masks)}
+    if "*" in used:
+        beside = [name for name in folder.files if is_picture(name) or scan_suffix(name)]
+        return (f"not used: {len(beside)} files beside the folders, {beside[0]} first",) if beside else ()
     if "" in used:
         return ()  # a folder that holds images and masks: each stray is left out by name
     unused = [f"{name}/" for name in folder.folders if name not in used]
@@ -231,7 +320,7 @@ def nothing_pairs(folder: Folder) -> UsageError:
             f"{left}/ ({firsts[0]}, ...) and {right}/ ({firsts[-1]}, ...), whose names do not go together"
         )
     return UsageError(
-        f"{folder.path}: expected images/ and masks/ with equal names, or NAME.png with NAME_mask.png; "
-        f"found {found}",
+        f"{folder.path}: expected images/ and masks/ with equal names, or NAME.png with NAME_mask.png, or "
+        f"such in a folder for each patient; found {found}",
         hint="rename or link your files so; train/, val/ and test/ above them give the split",
     )

@@ -19,6 +19,7 @@ from nibabel.orientations import aff2axcodes
 from numpy.typing import NDArray
 from pydicom.pixels import pixel_array
 
+from vlsmctl.datasets.segments import EXPORT, find_segmentation, segmentation_misfit, segmentation_planes
 from vlsmctl.errors import UnreadableFile
 from vlsmctl.formats.dicom import open_dicom
 from vlsmctl.formats.intensity import as_rgb, robust_range, to_grey
@@ -89,7 +90,8 @@ def read_label_slice(
 ) -> NDArray[np.int64]:
     """The labels [H, W] that lie on one slice of `image`.
 
-    path: a NIfTI or MetaImage file, or the folder of a DICOM series (then its stored values count).
+    path: a NIfTI or MetaImage file, the folder of a DICOM series (then its stored values count), or a
+        DICOM SEG (then its segments' numbers) or the folder that it lies in alone.
     stored: the two have one array order, whatever their headers say of orientation.
 
     Raises UnreadableFile: unreadable, not on the grid of the image, or values that are not whole.
@@ -110,6 +112,24 @@ def open_volume(path: Path, axis: int | None = None, stored: bool = False) -> Vo
     """A volume by its headers; the last two stay open. Raises UnreadableFile: as the formats do, and
     for a folder that does not hold exactly one DICOM series."""
     return _open_volume(path, axis, stored, _stamp(path))
+
+
+def label_misfit(path: Path, image: Volume) -> str | None:
+    """Where a label volume lies, in words, when that is not the grid of an image; else None. Headers
+    alone are read. Raises UnreadableFile."""
+    segmentation = find_segmentation(path)
+    if segmentation is not None:
+        _check_series(segmentation, image)
+        return segmentation_misfit(segmentation, image.grid)
+    grid = label_grid(path)
+    return grid_text(grid) if fit_grids(grid, image.grid) is None else None
+
+
+def _check_series(segmentation: Path, image: Volume) -> None:
+    if not image.path.is_dir():
+        raise UnreadableFile(
+            f"{segmentation}: a DICOM SEG is for a DICOM series, and {image.path.name} is none; {EXPORT}"
+        )
 
 
 def label_grid(path: Path) -> Grid:
@@ -168,6 +188,10 @@ def _open_volume(path: Path, axis: int | None, stored: bool, _: int) -> Volume:
 def _open_labels(path: Path, image: Path, axis: int | None, stored: bool, *_: int) -> Planes:
     """Index of a slice of the image -> the label's values along the image's two other axes."""
     volume = open_volume(image, axis, stored)
+    segmentation = None if stored else find_segmentation(path)
+    if segmentation is not None:
+        _check_series(segmentation, volume)
+        return segmentation_planes(segmentation, volume.grid)
     if not stored:
         grid = label_grid(path)
         fit = fit_grids(grid, volume.grid)

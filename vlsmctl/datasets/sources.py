@@ -15,14 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vlsmctl.datasets.regions import fill_polygons, unpack_run_lengths
-from vlsmctl.datasets.slices import read_label_slice, read_slice
+from vlsmctl.datasets.slices import METAIMAGE_SUFFIX, read_label_slice, read_slice
 from vlsmctl.errors import UnreadableFile
+from vlsmctl.formats.metaimage import metaimage_files
 from vlsmctl.formats.raster import is_coloured, read_label_picture, read_mask_picture, read_picture
 
 Grey: TypeAlias = NDArray[np.uint8]
 RGB: TypeAlias = tuple[int, int, int]
 
 BRIGHT = 127  # a colour channel above it is on
+_LISTED = 9
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class Slice:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        return (self.path,)
+        return volume_files(self.path)
 
 
 @dataclass(frozen=True)
@@ -84,10 +86,12 @@ class ColourFile:
 
 @dataclass(frozen=True)
 class LabelPicture:
-    """A picture of label numbers (grey values, or the indices of a palette); those in `values` count."""
+    """A picture of label numbers (grey values, or the indices of a palette); those in `values` count.
+    `named`: all that have a name, where others are to be told."""
 
     path: Path
     values: tuple[int, ...]
+    named: tuple[int, ...] = ()
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -97,15 +101,16 @@ class LabelPicture:
 @dataclass(frozen=True)
 class LabelSlice:
     """The slice of a label volume that lies on the slice `image` of a volume; `values` count (None:
-    everything but 0)."""
+    everything but 0). `named`: all that have a name, where others are to be told."""
 
     path: Path
     image: Slice
     values: tuple[int, ...] | None = None
+    named: tuple[int, ...] = ()
 
     @property
     def files(self) -> tuple[Path, ...]:
-        return (self.path, self.image.path)
+        return (*volume_files(self.path), *self.image.files)
 
 
 @dataclass(frozen=True)
@@ -150,11 +155,31 @@ MaskSource: TypeAlias = MaskFiles | ColourFile | LabelPicture | LabelSlice | Run
 @dataclass(frozen=True)
 class Drawn:
     """A decoded mask. grey: uint8 [H, W], as stored where its source has grey values, else 0 and 255.
-    coloured: whether it is stored in colour. attributes: what its source tells besides."""
+    coloured: whether it is stored in colour. attributes: what its source tells besides. lossy: whether
+    its values come from a JPEG, which blurs them. unnamed: label numbers but 0 that have no name, the nine
+    lowest at most, where its source says which have one."""
 
     grey: Grey
     coloured: bool = False
     attributes: tuple[tuple[str, str], ...] = ()
+    lossy: bool = False
+    unnamed: tuple[int, ...] = ()
+
+
+def volume_files(path: Path) -> tuple[Path, ...]:
+    """All that a volume is read from, `path` first, whether it is there or not: also the other half of a
+    NIfTI pair, and the data of a MetaImage header. A folder stands for all that is in it."""
+    if path.suffix.lower() == METAIMAGE_SUFFIX:
+        return metaimage_files(path)
+    packed = path.suffix if path.suffix.lower() == ".gz" else ""
+    stem = path.name.removesuffix(packed)
+    other = _PAIRED.get(stem[-4:].lower())
+    if other is None:
+        return (path,)
+    return path, path.with_name(stem[:-4] + (other.upper() if stem[-4:].isupper() else other) + packed)
+
+
+_PAIRED = {".hdr": ".img", ".img": ".hdr"}
 
 
 def read_image(source: ImageSource) -> NDArray[np.uint8]:
@@ -178,7 +203,8 @@ def _mask_files(source: MaskFiles, _: tuple[int, int]) -> Drawn:
             expected, found = (f"{shape[1]} x {shape[0]}" for shape in (grey.shape, further.shape))
             raise UnreadableFile(f"{path}: {found} pixels, but {source.paths[0].name} has {expected}")
         grey = np.maximum(grey, further)
-    return Drawn(grey, is_coloured(source.paths[0]))
+    coloured = any(is_coloured(path) for path in source.paths)
+    return Drawn(grey, coloured, lossy=any(_is_jpeg(path) for path in source.paths))
 
 
 def _colour_file(source: ColourFile, _: tuple[int, int]) -> Drawn:
@@ -190,20 +216,23 @@ def _colour_file(source: ColourFile, _: tuple[int, int]) -> Drawn:
     shares = np.bincount(nearest, minlength=len(colours)) / max(1, len(lit))
     names = [name for (name, _), share in zip(source.classes, shares, strict=True) if share > STRAY]
     attributes = ((source.attribute, " and ".join(names)),) if names else ()
-    return Drawn(np.where(grey > BRIGHT, grey, 0).astype(np.uint8), False, attributes)
+    lit_grey = np.where(grey > BRIGHT, grey, 0).astype(np.uint8)
+    return Drawn(lit_grey, attributes=attributes, lossy=_is_jpeg(source.path))
 
 
 STRAY = 0.02  # JPEG blurs colours along edges: a smaller share of the lit pixels is no class
 
 
 def _label_picture(source: LabelPicture, _: tuple[int, int]) -> Drawn:
-    return Drawn(_lit(np.isin(read_label_picture(source.path), source.values)))
+    labels = read_label_picture(source.path)
+    return Drawn(_lit(np.isin(labels, source.values)), unnamed=_unnamed(labels, source.named))
 
 
 def _label_slice(source: LabelSlice, _: tuple[int, int]) -> Drawn:
     image = source.image
     labels = read_label_slice(source.path, image.path, image.index, image.axis, image.stored)
-    return Drawn(_lit(labels != 0 if source.values is None else np.isin(labels, source.values)))
+    lit = labels != 0 if source.values is None else np.isin(labels, source.values)
+    return Drawn(_lit(lit), unnamed=_unnamed(labels, source.named))
 
 
 def _run_lengths(source: RunLengths, _: tuple[int, int]) -> Drawn:
@@ -222,6 +251,19 @@ def _polygons(source: Polygons, _: tuple[int, int]) -> Drawn:
 
 def _nothing(_: Nothing, size: tuple[int, int]) -> Drawn:
     return Drawn(np.zeros(size, np.uint8))
+
+
+def _unnamed(labels: NDArray[np.int64], named: tuple[int, ...]) -> tuple[int, ...]:
+    if not named:
+        return ()
+    others = np.unique(labels[np.isin(labels, (0, *named), invert=True)])
+    return tuple(int(value) for value in others[:_LISTED])
+
+
+def _is_jpeg(path: Path) -> bool:
+    """By its content: a JPEG may be called .png, and often is."""
+    with path.open("rb") as stream:
+        return stream.read(3) == b"\xff\xd8\xff"
 
 
 def _lit(mask: NDArray[np.bool_]) -> Grey:

@@ -37,14 +37,15 @@ class Case:
     near: str | None = None
 
 
-def assign_splits(cases: Sequence[Case], seed: int) -> dict[str, str]:
+def assign_splits(cases: Sequence[Case], seed: int, *, val_from_train: bool = True) -> dict[str, str]:
     """id -> split.
 
     A case with a split of its own keeps it, and the others of its cluster (same group, identical
     pixels, or near-duplicates) follow it. The remaining clusters are drawn 70/10/20, evenly over
     strata, empty masks and sizes. A data set with a split of its own but without "val" gives a tenth of
-    its train for it. Each split gets at least one image where there are as many clusters. The result
-    hangs on the cases and the seed, not on their order.
+    its train for it, unless `val_from_train` is false: then it stays without. Each split that is drawn
+    gets at least one image where there are as many clusters. The result hangs on the cases and the seed,
+    not on their order.
     """
     splits: dict[str, str] = {}
     free: list[list[Case]] = []
@@ -56,7 +57,7 @@ def assign_splits(cases: Sequence[Case], seed: int) -> dict[str, str]:
             if owned:
                 splits[case.id] = case.own or owned[0]
     splits.update(_drawn(free, SHARES, seed))
-    if any(case.own for case in cases) and "val" not in splits.values():
+    if val_from_train and any(case.own for case in cases) and "val" not in splits.values():
         train = [case for case in cases if splits[case.id] == "train"]
         splits.update(_drawn(clusters(train), FROM_TRAIN, seed))
     return splits
@@ -95,14 +96,6 @@ def near_clusters(ids: Sequence[str], hashes: Sequence[int]) -> dict[str, str]:
         if label is not None:
             first[label] = min(name, first.get(label, name))
     return {name: first[label] for name, label in zip(ids, labels, strict=True) if label is not None}
-
-
-def identical(pixels: Mapping[str, str]) -> list[list[str]]:
-    """Ids of images with the same pixels (id -> hash), two or more at a time."""
-    same: dict[str, list[str]] = defaultdict(list)
-    for name, digest in pixels.items():
-        same[digest].append(name)
-    return [names for names in same.values() if len(names) > 1]
 
 
 def _drawn(free: list[list[Case]], shares: Mapping[str, int], seed: int) -> dict[str, str]:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import filecmp
+import hashlib
 import os
+import platform
 import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
+
+import psutil
 
 from vlsmctl.datasets.manifest import INFO, MANIFEST
 from vlsmctl.errors import UsageError
@@ -17,30 +22,54 @@ FACTS = ".facts.jsonl"  # what was found in each picture, so that the next run n
 PREVIEW, EXPORT = "preview.png", "medvlsm"  # made from a prepared set, and old when it is made anew
 OURS = ("images", "masks", MANIFEST, INFO, FACTS, PREVIEW, EXPORT)
 _STALE_SECONDS = 24 * 3600
+_HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:6]
 
 
 @contextmanager
 def build_folder(target: Path) -> Iterator[Path]:
-    """A hidden folder beside `target`, removed at the end whatever happens. What killed runs left
-    there goes once it is a day old; a younger one may belong to a run that is still going on.
+    """A hidden folder beside `target`, removed at the end whatever happens. What killed runs left goes.
 
-    Raises UsageError: the system refused to write there (rights, space).
+    Raises UsageError: another run is making that set, or the system refused to write (rights, space).
     """
-    work = target.parent / f".{target.name}.{uuid4().hex[:8]}.part"
+    work = target.parent / f".{target.name}.{_HOST}-{os.getpid()}-{uuid4().hex[:8]}.part"
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
+        work.mkdir(parents=True)
         for path in target.parent.glob(f".{target.name}.*.part"):
-            if time.time() - path.stat().st_mtime > _STALE_SECONDS:
-                shutil.rmtree(path, ignore_errors=True)
-        work.mkdir()
+            if path != work:
+                _clear(path, target)
         _settle(target, work)
         yield work
     except OSError as error:
-        raise UsageError(
-            f"could not make '{target}': {error.strerror or error} ({error.filename})"
-        ) from error
+        raise UsageError(f"could not make '{target}': {error.strerror or error}") from error
     finally:
         shutil.rmtree(work, ignore_errors=True)
+
+
+def _clear(path: Path, target: Path) -> None:
+    """Removes what a killed run left. What a run on another machine makes is left alone for a day."""
+    host, _, rest = path.name.removesuffix(".part").rpartition(".")[2].partition("-")
+    process = rest.partition("-")[0]
+    try:
+        begun = path.stat().st_mtime
+    except FileNotFoundError:
+        return  # it has just ended
+    if host == _HOST and process.isdecimal():
+        if _is_running(int(process), begun):
+            raise UsageError(
+                f"'{target}' is being made by another vlsmctl prepare, process {process}",
+                hint="wait for its end, or choose another place with --out or another name with --name",
+            )
+    elif time.time() - begun < _STALE_SECONDS:
+        return
+    shutil.rmtree(path, ignore_errors=True)
+
+
+def _is_running(process: int, since: float) -> bool:
+    """Whether that process is there; one that began later has only the same number."""
+    try:
+        return psutil.Process(process).create_time() <= since
+    except psutil.Error:
+        return False
 
 
 def _settle(target: Path, work: Path) -> None:
@@ -76,10 +105,9 @@ def put_in_place(fresh: Path, target: Path) -> None:
 
 def _is_same(fresh: Path, target: Path) -> bool:
     """Whether the new set is what is there already: then a training that reads it is not disturbed."""
+    names = (INFO, MANIFEST, *((FACTS,) if (fresh / FACTS).exists() else ()))
     try:
-        return all(
-            (fresh / name).read_bytes() == (target / name).read_bytes() for name in (INFO, MANIFEST, FACTS)
-        )
+        return all(filecmp.cmp(fresh / name, target / name, shallow=False) for name in names)
     except OSError:
         return False
 

@@ -22,8 +22,9 @@ from pathlib import Path
 from typing import BinaryIO, cast
 from uuid import uuid4
 
-from vlsmctl.datasets.members import CHUNK, MEMBERS, Place, Reader, damaged, in_bytes, reading, wrong_name
+from vlsmctl.datasets.members import CHUNK, MEMBERS, Place, Reader, damaged, reading, wrong_name
 from vlsmctl.datasets.records import Progress, silent
+from vlsmctl.datasets.wording import in_bytes
 from vlsmctl.errors import UsageError
 
 GENEROUS, RATIO = 2 << 30, 20  # bytes that any archive may unpack to; times its size, where that is more

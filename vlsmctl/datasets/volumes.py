@@ -4,19 +4,29 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vlsmctl.datasets.folders import Folder, read_folder
-from vlsmctl.datasets.pairs import PROMPTS_FILE, ends_with, merged, relative
+from vlsmctl.datasets.affixes import FIRST_CHANNEL, SERIES_WORDS, Affix, is_label, modality
+from vlsmctl.datasets.cases import first_folders, short_names
+from vlsmctl.datasets.folders import Folder
+from vlsmctl.datasets.pairs import (
+    PROMPTS_FILE,
+    Named,
+    Place,
+    Side,
+    merged,
+    pair,
+    relative,
+    unused,
+)
 from vlsmctl.datasets.records import Item, LeftOut, Listing
-from vlsmctl.datasets.slices import Volume, fit_grids, grid_text, label_grid, open_volume
+from vlsmctl.datasets.slices import Volume, grid_text, label_misfit, open_volume
 from vlsmctl.datasets.sources import LabelSlice, Slice
 from vlsmctl.errors import UnreadableFile
 from vlsmctl.formats.naming import DICOM_SUFFIXES, prompt_slug, prompt_slugs, scan_suffix
 
-FIRST_CHANNEL = "_0000"  # of nnU-Net, which numbers the channels of a volume
 _DEEPEST = 3
 _HEADERS = (".nii.gz", ".nii", ".hdr", ".hdr.gz")
 
@@ -44,14 +54,33 @@ def targets(labels: Mapping[int, str]) -> tuple[Target, ...]:
     return tuple(Target(name, slug, tuple(numbers[name])) for name, slug in zip(names, slugs, strict=True))
 
 
-def volume_stems(folder: Folder, series: bool) -> Iterator[tuple[str, str]]:
-    """What may be a volume in a folder, by names alone: (name without its suffix, name). A NIfTI pair
-    counts once. series: whether the folders in it are DICOM series, and count."""
-    for name in folder.files:
-        if name.lower().endswith(_HEADERS):
-            yield name.removesuffix(scan_suffix(name)), name
-    for name in folder.folders if series else ():
-        yield name, name
+def volume_names(places: Sequence[Place], series: bool, labels: bool) -> list[Named]:
+    """What may be a volume in some folders, by names alone. A NIfTI pair counts once.
+
+    series: whether folders in them are DICOM series, and count; in the folders of patients, those with
+    files of such names do, and a patient's folder itself where the files lie there. labels: whether DICOM
+    files may be labels (DICOM SEG).
+    """
+    known = {place.folder.path for place in places}
+    return [each for place in places for each in _volumes_in(place, known, series, labels)]
+
+
+def _volumes_in(place: Place, known: Collection[Path], series: bool, labels: bool) -> Iterator[Named]:
+    here = place.folder
+    for name in here.files:
+        suffix = scan_suffix(name)
+        if name.lower().endswith(_HEADERS) or (labels and suffix.lower() in DICOM_SUFFIXES):
+            yield Named(place.within + name.removesuffix(suffix), here.path, name)
+    for name in here.folders:
+        if here.path / name not in known and (is_series(here, name) if place.within else series):
+            yield Named(place.within + name, here.path, name)
+    if place.within and any(_is_slice(name) for name in here.files):
+        yield Named(place.within.rstrip("/"), here.path, ".")
+
+
+def _is_slice(name: str) -> bool:
+    suffix = scan_suffix(name)
+    return suffix.lower() in DICOM_SUFFIXES and not is_label(name.removesuffix(suffix))
 
 
 def may_be_series(folder: Folder, name: str, depth: int = 1) -> bool:
@@ -64,88 +93,83 @@ def may_be_series(folder: Folder, name: str, depth: int = 1) -> bool:
     return depth < _DEEPEST and any(may_be_series(here, below, depth + 1) for below in here.folders)
 
 
+def is_series(folder: Folder, name: str) -> bool:
+    """Whether a folder in that of a patient holds a DICOM series and nothing else that is a volume."""
+    here = folder.below(name)
+    if here is None or any(file.lower().endswith(_HEADERS) for file in here.files):
+        return False
+    return may_be_series(folder, name) and (not here.folders or name.lower() in SERIES_WORDS)
+
+
 def list_volumes(
     root: Path,
-    images: Path,
-    masks: Path,
+    images: Side,
+    masks: Side,
     *,
     prefix: str = "",
     split: str | None = None,
-    image_suffix: str = "",
-    mask_suffix: str = "",
     labels: Mapping[int, str] | None = None,
     axis: int | None = None,
 ) -> Listing:
-    """The slices of the volumes of two folders below `root` (or of one), paired by names.
+    """The slices of the volumes in some folders below `root`, paired by names as `pair_pictures` does.
 
-    A volume is a NIfTI file, or the folder of a DICOM series. Headers are read, pixels are not. labels:
-    number -> class, for one item a slice and class; None: one item a slice, everything but 0 counts.
-    axis: the voxel axis to slice along, 0 to 2; None: as `predict` does. The suffixes: as `pair_folders`.
+    A volume is a NIfTI file, or the folder of a DICOM series; a label may be a DICOM SEG too. Headers are
+    read, pixels are not. labels: number -> class, for one item a slice and class; None: one item a slice,
+    everything but 0 counts. axis: the voxel axis to slice along, 0 to 2; None: as `predict` does.
 
     Left out: what has no partner, cannot be read, or has a label on another grid.
     """
-    here = read_folder(images)
-    there = here if images == masks else read_folder(masks)
-    notes: list[str] = []
-    if images == masks:
-        stems = list(volume_stems(here, series=False))
-        of_images = [pair for pair in stems if not ends_with(pair[0], mask_suffix)]
-        of_masks = [pair for pair in stems if ends_with(pair[0], mask_suffix)]
-        left_out = _strays(root, here, series=False)
+    same = images.places == masks.places
+    of_images = volume_names(images.places, series=not same, labels=False)
+    of_masks = volume_names(masks.places, series=not same, labels=True)
+    if same:
+        of_masks = [each for each in of_masks if masks.affix.key(each.stem) is not None]
+        left_out = _strays(root, images.places, [*of_images, *of_masks])
+        labels_there = {each.path for each in of_masks}
+        of_images = [each for each in of_images if each.path not in labels_there]
     else:
-        of_images, of_masks = (list(volume_stems(folder, series=True)) for folder in (here, there))
-        left_out = _strays(root, here, series=True) + _strays(root, there, series=True)
-    if image_suffix == FIRST_CHANNEL:
-        of_images = _first_channels(of_images, notes)
-    image_names = _by_key(root, images, of_images, image_suffix, left_out)
-    mask_names = _by_key(root, masks, of_masks, mask_suffix, left_out)
-    for folder, names, others, word in (
-        (images, image_names, mask_names, f"a label volume {relative(masks, root)}/NAME{mask_suffix}"),
-        (masks, mask_names, image_names, f"a volume {relative(images, root)}/NAME{image_suffix}"),
-    ):
-        left_out += [
-            LeftOut(relative(folder / name, root), word.replace("NAME", key) + ".*", "none that is usable")
-            for key, name in names.items()
-            if key not in others
-        ]
+        left_out = _strays(root, images.places, of_images) + _strays(root, masks.places, of_masks)
+    of_images, notes = _one_channel(of_images, images.affix)
+    found = pair(root, images, masks, of_images, of_masks, ("volume", "a volume", "a label volume"))
+    # what is left of the image's name is the volume's: "volume-0", but "case1" for case1/image.nii.gz
+    stems = {image: image.stem[: len(image.stem) - len(images.affix.after)] for image, _, _ in found.pairs}
+    names = short_names(list(stems.values()), alone=True)
+    groups = first_folders([image.stem for image in stems])
     classes = None if labels is None else targets(labels)
-    found = merged(
-        _volume_items(root, images / name, masks / mask_names[key], prefix + key, split, classes, axis)
-        for key, name in image_names.items()
-        if key in mask_names
-    )
-    return Listing(found.items, (*found.left_out, *left_out), (*notes, *found.notes), found.warnings)
-
-
-def _first_channels(pairs: Sequence[tuple[str, str]], notes: list[str]) -> list[tuple[str, str]]:
-    """nnU-Net's channels _0001, _0002 .. are passed over, and said to be."""
-    first = [
-        pair for pair in pairs if not re.search(r"_\d{4}$", pair[0]) or pair[0].endswith(FIRST_CHANNEL)
-    ]
-    if len(first) < len(pairs):
-        further = len(pairs) - len(first)
-        notes.append(
-            f"{further} further channels (_0001, ...) are not used: {FIRST_CHANNEL} alone is shown"
+    listed = merged(
+        _volume_items(
+            root, image.path, label.path, prefix + names[stems[image]],
+            prefix + (groups[image.stem] or names[stems[image]]), split, classes, axis,
         )
-    return first
+        for image, label, _ in found.pairs
+    )  # fmt: skip
+    return Listing(
+        listed.items,
+        (*listed.left_out, *left_out, *found.left_out),
+        (*notes, *unused("volumes", found.others), *listed.notes),
+        listed.warnings,
+    )
 
 
-def _by_key(
-    root: Path, folder: Path, pairs: Sequence[tuple[str, str]], suffix: str, left_out: list[LeftOut]
-) -> dict[str, str]:
-    """Name without its extension and without `suffix` -> name, where only one is called that."""
-    names: dict[str, list[str]] = defaultdict(list)
-    for stem, name in pairs:
-        if suffix and not ends_with(stem, suffix):
-            expected = f"a name that ends with '{suffix}' as the others do"
-            left_out.append(LeftOut(relative(folder / name, root), expected, f"'{stem}'"))
-        else:
-            names[stem[: len(stem) - len(suffix)]].append(name)
-    for key, several in names.items():
-        if len(several) > 1:
-            expected, found = f"one volume called '{key}{suffix}'", ", ".join(several)
-            left_out.append(LeftOut(relative(folder / several[0], root), expected, found))
-    return {key: several[0] for key, several in names.items() if len(several) == 1}
+def _one_channel(named: list[Named], affix: Affix) -> tuple[list[Named], tuple[str, ...]]:
+    """The volumes without nnU-Net's further channels (_0001, ...), or without the other modalities of the
+    same examination, and a note on those."""
+    if affix.after == FIRST_CHANNEL:
+        first = [
+            each
+            for each in named
+            if not re.search(r"_\d{4}$", each.stem) or each.stem.endswith(FIRST_CHANNEL)
+        ]
+        told = f"further channels (_0001, ...) are not used: {FIRST_CHANNEL} alone is shown"
+    else:
+        shown = modality(affix.after)
+        first = [each for each in named if not shown or modality(each.stem) in ("", shown)]
+        rest = sorted({modality(each.stem) for each in named} - {shown, ""})
+        told = (
+            f"further volumes ({', '.join(rest)}) are not used: {shown} alone is shown (for another,"
+            " keep it alone in the raw folder)"
+        )
+    return first, (f"{len(named) - len(first)} {told}",) if len(first) < len(named) else ()
 
 
 def _volume_items(
@@ -153,6 +177,7 @@ def _volume_items(
     image: Path,
     label: Path,
     name: str,
+    group: str,
     split: str | None,
     classes: Sequence[Target] | None,
     axis: int | None,
@@ -162,24 +187,25 @@ def _volume_items(
     try:
         volume = open_volume(image, axis)
         reading = label
-        grid = label_grid(label)
+        misfit = label_misfit(label, volume)
     except UnreadableFile as error:
         reason = str(error).removeprefix(f"{reading}: ")
         told = LeftOut(relative(reading, root), "a volume that can be read", reason, "unreadable")
         return Listing((), (told,))
-    if fit_grids(grid, volume.grid) is None:
+    if misfit:
         expected = f"the grid of {relative(image, root)}: {grid_text(volume.grid)}"
-        return Listing((), (LeftOut(relative(label, root), expected, grid_text(grid), "size"),))
+        return Listing((), (LeftOut(relative(label, root), expected, misfit, "size"),))
     notes: tuple[str, ...] = ()
     if volume.grid.volumes > 1:
         notes = (f"{relative(image, root)} is 4D: of its {volume.grid.volumes} volumes the first is used",)
-    return Listing(tuple(_slices(volume, label, name, split, classes, axis)), notes=notes)
+    return Listing(tuple(_slices(volume, label, name, group, split, classes, axis)), notes=notes)
 
 
 def _slices(
     volume: Volume,
     label: Path,
     name: str,
+    group: str,
     split: str | None,
     classes: Sequence[Target] | None,
     axis: int | None,
@@ -196,7 +222,7 @@ def _slices(
         image = Slice(volume.path, index, axis)
         attributes = {**facts, "slice": index}
         if classes is None:
-            yield Item(picture, image, LabelSlice(label, image), None, split, name, attributes=attributes)
+            yield Item(picture, image, LabelSlice(label, image), None, split, group, attributes=attributes)
         for each in classes or ():
             yield Item(
                 f"{picture}-{each.slug}",
@@ -204,27 +230,32 @@ def _slices(
                 LabelSlice(label, image, each.values),
                 picture,
                 split,
-                name,
+                group,
                 words={"class": each.name},
                 attributes={**attributes, **each.attributes},
             )
 
 
-def _strays(root: Path, folder: Folder, series: bool) -> list[LeftOut]:
-    """What is neither a volume nor the second half of a pair."""
-    known = {name for _, name in volume_stems(folder, series)}
-    halves = {name for name in folder.files if scan_suffix(name).lower() in (".img", ".img.gz")}
-    folders = set(folder.folders)
-    return [
-        LeftOut(
-            relative(folder.path / name, root),
-            "a NIfTI volume or the folder of a DICOM series",
-            "a folder" if name in folders else f"a file of the kind '{Path(name).suffix}'",
-            "kind",
-        )
-        for name in (*folder.folders, *folder.files)
-        if name not in known and name not in halves and name != PROMPTS_FILE
-    ]
+def _strays(root: Path, places: Sequence[Place], volumes: Sequence[Named]) -> list[LeftOut]:
+    """What is neither a volume nor the second half of a pair; in the folders of patients side files are no
+    faults."""
+    known = {each.path for each in volumes} | {place.folder.path for place in places}
+    ways = {above for path in known for above in path.parents}
+    strays: list[LeftOut] = []
+    for place in places:
+        here = place.folder
+        halves = {name for name in here.files if scan_suffix(name).lower() in (".img", ".img.gz")}
+        strays += [
+            LeftOut(
+                relative(here.path / name, root),
+                "a NIfTI volume or the folder of a DICOM series",
+                "a folder" if name in here.folders else f"a file of the kind '{Path(name).suffix}'",
+                "kind",
+            )
+            for name in ((*here.folders, *here.files) if not place.within else ())
+            if here.path / name not in known | ways and name not in halves and name != PROMPTS_FILE
+        ]
+    return strays
 
 
 def _may_be_dicom(name: str) -> bool:

@@ -70,6 +70,14 @@ def read_metaimage(path: Path) -> MetaImage:
     return MetaImage(values, header.spacing)
 
 
+def metaimage_files(path: Path) -> tuple[Path, ...]:
+    """The header and the file with its values; the header alone where that cannot be told from it."""
+    try:
+        return path, _data_file(path, _keys(path))
+    except UnreadableFile:
+        return (path,)
+
+
 def _header(path: Path) -> _Header:
     keys = _keys(path)
     dimensions = _numbers(path, keys, "DimSize")

@@ -7,6 +7,7 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+import pydicom
 from nibabel.orientations import (
     apply_orientation,
     axcodes2ornt,
@@ -15,6 +16,8 @@ from nibabel.orientations import (
     ornt_transform,
 )
 from numpy.typing import NDArray
+from pydicom import Dataset
+from pydicom.pixels import pack_bits
 
 from tests.datasets.fakes import picture
 from tests.formats.generators import write_dicom
@@ -22,6 +25,7 @@ from tests.formats.generators import write_dicom
 COUNT = 6
 SHAPE = (32, 36, 3)  # voxels along R, A and S
 AFFINE = np.array([[0.9, 0, 0, -11], [0, 0.8, 0, 7], [0, 0, 3, 23], [0, 0, 0, 1.0]])
+SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.4"
 LABELS = {1: "left ventricle", 2: "myocardium"}
 
 
@@ -84,6 +88,111 @@ def write_dicom_pairs(root: Path, label_series: bool = False) -> Path:
         else:
             save(root / "labels" / f"case{number}.nii.gz", labels(number))
     return root
+
+
+def write_cases(root: Path, image: str = "image", label: str = "label", name: str = "case{}") -> Path:
+    """case0/image.nii.gz with case0/label.nii.gz, and a side file; names may hold the case: "{}_ct"."""
+    for number in range(COUNT):
+        case = name.format(number)
+        save(root / case / f"{image.format(case)}.nii.gz", values(number), towards="LPS")
+        save(root / case / f"{label.format(case)}.nii.gz", labels(number))
+        (root / case / "info.json").write_text("{}", encoding="utf-8")
+    return root
+
+
+def write_brats(root: Path, modalities: tuple[str, ...] = ("t1", "t1ce", "t2", "flair")) -> Path:
+    """BraTS_001/BraTS_001_flair.nii.gz, _t1, _t1ce, _t2 and _seg; only flair shows `values`."""
+    for number in range(COUNT):
+        case = f"BraTS_{number + 1:03d}"
+        for modality in modalities:
+            shown = values(number) if modality == "flair" else np.zeros(SHAPE, np.int16)
+            save(root / case / f"{case}_{modality}.nii.gz", shown)
+        save(root / case / f"{case}_seg.nii.gz", labels(number))
+    return root
+
+
+def write_lits(root: Path) -> Path:
+    """volume-0.nii with segmentation-0.nii in one folder."""
+    for number in range(COUNT):
+        save(root / f"volume-{number}.nii", values(number))
+        save(root / f"segmentation-{number}.nii", labels(number))
+    return root
+
+
+def write_bids(root: Path) -> Path:
+    """sub-01/ses-1/anat/sub-01_ses-1_T1w.nii.gz with _seg, two sessions a subject."""
+    for number in range(COUNT):
+        subject, session = f"sub-{number // 2 + 1:02d}", f"ses-{number % 2 + 1}"
+        folder = root / subject / session / "anat"
+        save(folder / f"{subject}_{session}_T1w.nii.gz", values(number))
+        save(folder / f"{subject}_{session}_seg.nii.gz", labels(number))
+    return root
+
+
+def write_dicom_cases(root: Path, series: str = "dicom", label: str = "nifti") -> Path:
+    """case0/dicom/*.dcm (or in case0 itself) with case0/label.nii.gz, case0/seg.dcm or case0/seg/1.dcm."""
+    for number in range(COUNT):
+        case = root / f"case{number}"
+        _series(case / series, values(number).astype(np.uint16))
+        if label == "nifti":
+            save(case / "label.nii.gz", labels(number))
+        else:
+            write_segmentation(case / label, labels(number))
+    return root
+
+
+def write_segmentation(
+    path: Path,
+    array: NDArray[np.uint8],
+    affine: NDArray[np.float64] = AFFINE,
+    kind: str = "BINARY",
+    **elements: Any,
+) -> Path:
+    """A DICOM SEG of labels [R, A, S]: a frame for each slice and segment that is not empty, in no order.
+    elements: to set or, with None, to leave out."""
+    stored, towards = turned(array, affine, "LPS")
+    spacing = np.linalg.norm(towards[:3, :3], axis=0)
+    numbers = range(1, int(array.max()) + 1) if kind != "LABELMAP" else [0]
+    frames = [(n, k) for n in numbers for k in range(array.shape[2])]
+    planes = {(n, k): np.where(n, np.equal(stored[:, :, k].T, n), stored[:, :, k].T) for n, k in frames}
+    frames = sorted(
+        (each for each in frames if planes[each].any()), key=lambda each: (2 * each[1] + each[0]) % 3
+    )
+    pixels = np.stack([planes[each] for each in frames]).astype(np.uint8)
+    groups = [_groups(number, np.diag([-1.0, -1, 1, 1]) @ towards @ (0, 0, k, 1)) for number, k in frames]
+    shared = Dataset()
+    shared.PixelMeasuresSequence = [_item(PixelSpacing=[float(spacing[1]), float(spacing[0])])]
+    shared.PlaneOrientationSequence = [_item(ImageOrientationPatient=[1.0, 0, 0, 0, 1, 0])]
+    bits = 1 if kind == "BINARY" else 8
+    write_dicom(
+        path,
+        pixels[0],
+        **{
+            "SOPClassUID": SEGMENTATION, "Modality": "SEG", "SegmentationType": kind,
+            "NumberOfFrames": len(frames), "BitsAllocated": bits, "BitsStored": bits, "HighBit": bits - 1,
+            "SharedFunctionalGroupsSequence": [shared], "PerFrameFunctionalGroupsSequence": groups,
+            "ImagePositionPatient": None, "ImageOrientationPatient": None, "PixelSpacing": None, **elements,
+        },
+    )  # fmt: skip
+    dataset = pydicom.dcmread(path)
+    dataset.PixelData = pack_bits(pixels) if bits == 1 else pixels.tobytes() + b"\0" * (pixels.size % 2)
+    pydicom.dcmwrite(path, dataset)
+    return path
+
+
+def _groups(number: int, position: NDArray[np.float64]) -> Dataset:
+    own = Dataset()
+    own.PlanePositionSequence = [_item(ImagePositionPatient=[float(each) for each in position[:3]])]
+    if number:
+        own.SegmentIdentificationSequence = [_item(ReferencedSegmentNumber=number)]
+    return own
+
+
+def _item(**elements: Any) -> Dataset:
+    dataset = Dataset()
+    for name, value in elements.items():
+        setattr(dataset, name, value)
+    return dataset
 
 
 def _series(folder: Path, array: NDArray[np.uint16]) -> None:
