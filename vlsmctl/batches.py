@@ -158,6 +158,6 @@ def _read(
     except (UnreadableFile, OSError) as error:
         raise UsageError(
             f"{folder / record.image}: listed in the manifest, but cannot be read: {error}",
-            hint=f"prepare the data again: vlsmctl prepare {folder.name} --raw PATH",
+            hint=f"vlsmctl prepare {folder.name} --raw PATH",
         ) from error
     return preprocessing.resize_image(image), preprocessing.resize_mask(mask)

@@ -12,6 +12,7 @@ from PIL import Image
 from tests.commands.app import error_line, vlsmctl
 from tests.datasets import fakes
 from tests.datasets.fakes import busi, clinicdb, fuseg
+from tests.datasets.fakes.volumes import write_nnunet
 from vlsmctl.datasets.manifest import Manifest, read_manifest
 
 
@@ -88,7 +89,25 @@ def test_label_maps_become_a_record_a_class(tmp_path: Path) -> None:
     assert (one.image, one.split) == (two.image, two.split)
     assert (one.foreground, two.foreground) == (64 / 1024, 144 / 1024)
     assert records["3-myocardium"].foreground == 0
-    assert "NUMBER=NAME" in vlsmctl(*asked, "--labels", "ventricle", code=2).err
+    for wrong, told in (("ventricle", "NUMBER=NAME"), ("1=a,1=b", "a name already"), ("0=x", "background")):
+        assert told in vlsmctl(*asked, "--labels", wrong, code=2).err
+    told = vlsmctl(*asked, "--labels", "1=left ventricle,7=ghost").out
+    assert "warning: no mask holds the label 7 (ghost)" in told
+    assert "warning: labels in the masks that --labels does not name, and that are not used: 2" in told
+
+
+def test_classes_that_nobody_told_apart_are_not_merged(tmp_path: Path) -> None:
+    write_nnunet(tmp_path / "volumes")
+    asked = ("--raw", tmp_path / "volumes", "--out", tmp_path / "data", "--class", "organ")
+    assert "--labels 1=NAME,2=NAME" in vlsmctl("prepare", "organs", *asked, code=2).err
+    for number in range(3):
+        colours = np.zeros((32, 32, 3), np.uint8)
+        colours[4:12, 4:12], colours[16:28, 16:28] = (128, 0, 0), (0, 128, 0)
+        fakes.save(tmp_path / "c" / "images" / f"{number}.png", fakes.picture(number))
+        fakes.save(tmp_path / "c" / "masks" / f"{number}.png", colours)
+    asked = ("--raw", tmp_path / "c", "--out", tmp_path / "data", "--class", "x")
+    refused = vlsmctl("prepare", "colours", *asked, code=4).err
+    assert "several colours: (0, 128, 0), (128, 0, 0)" in refused
 
 
 def test_a_misspelt_name_is_not_taken_for_own_data(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import time
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -246,6 +247,20 @@ def test_nothing_but_empty_masks(tmp_path: Path) -> None:
     with pytest.raises(NoReadableInput, match=r"every mask in .* is empty"):
         prepare("generic", raw, tmp_path / "data", empty="drop")
     assert len(read_manifest(tmp_path / "data" / "raw").records) == 4
+
+
+def test_pictures_do_not_pile_up_in_memory(tmp_path: Path) -> None:
+    for number in range(24):
+        fakes.save(tmp_path / "raw" / "images" / f"{number}.png", fakes.picture(number, 512, 512))
+        fakes.save(
+            tmp_path / "raw" / "masks" / f"{number}.png", fakes.grey(fakes.blob(height=512, width=512))
+        )
+    prepare("generic", tmp_path / "raw", tmp_path / "warm")  # what is imported and kept once
+    tracemalloc.start()
+    prepare("generic", tmp_path / "raw", tmp_path / "data")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 10 * 512 * 512 * 3  # the 24 pictures are 24 times that
 
 
 def test_a_killed_run_leaves_nothing_that_looks_finished(tmp_path: Path) -> None:

@@ -284,6 +284,7 @@ def test_facts_survive_json(tmp_path_factory: pytest.TempPathFactory, grey: Grey
     facts = Facts(
         id="a", key="k", image="images/a.png", mask="masks/a.png", stamps=((1, 2), (3, 4)), width=64,
         height=64, foreground=0.5, sha256="0", phash="0", words={}, attributes={}, grey=grey, threshold=127,
+        unnamed=(3,),
     )  # fmt: skip
     path = tmp_path_factory.mktemp("facts") / "facts.jsonl"
     path.write_text(facts_line(facts) * 2, encoding="utf-8")

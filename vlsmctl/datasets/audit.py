@@ -17,7 +17,7 @@ AGAINST = (("val", "train"), ("test", "train"), ("test", "val"))
 EXAMPLES = 5
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class AuditCase:
     """One record of a set of splits. group: patient, sequence or volume. pixels: a hash of the image.
     phash: of `perceptual_hash`. image: the prepared image, which several records may have in common.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
@@ -12,6 +12,7 @@ from vlsmctl.datasets.audit import AuditCase, audit, leak_lines, repeat_lines
 from vlsmctl.datasets.gathering import Gathered
 from vlsmctl.datasets.manifest import SPLITS
 from vlsmctl.datasets.records import Item
+from vlsmctl.datasets.wording import listed
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ def check(
         (*encoding.notes, *_empty_notes(gathered), *leaks.notes),
         (
             *encoding.warnings,
+            *_label_warnings(gathered, items),
             *leaks.warnings,
             *(f"no image is in {split}" for split in SPLITS if not counts[split]),
             *count_warnings(len(gathered.records) + gathered.dropped, expected),
@@ -76,6 +78,22 @@ def _audit_cases(
         )
         for seen in gathered.records
     ]
+
+
+def _label_warnings(gathered: Gathered, items: Mapping[str, Item]) -> Iterator[str]:
+    """Labels that are named and not there, or there and not named."""
+    named = {item.words["class"]: item.attributes["label"] for item in items.values() if _has_label(item)}
+    marked = {items[seen.id].words.get("class") for seen in gathered.records if seen.foreground}
+    for name, label in named.items():
+        if name not in marked:
+            yield f"no mask holds the label {label} ({name})"
+    if gathered.unnamed:
+        others = listed([str(value) for value in gathered.unnamed])
+        yield f"labels in the masks that --labels does not name, and that are not used: {others}"
+
+
+def _has_label(item: Item) -> bool:
+    return "label" in item.attributes and "class" in item.words
 
 
 def _empty_notes(gathered: Gathered) -> Sequence[str]:

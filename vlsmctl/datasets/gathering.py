@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from vlsmctl.datasets.staging import FACTS
 from vlsmctl.errors import NoReadableInput
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Seen:
     """What stays in memory of a record until the splits are decided: some hundred bytes.
 
@@ -34,11 +34,11 @@ class Seen:
     written: bool
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Gathered:
     """records: those that stay, in the order of the facts. empty: how many of them have an empty mask;
     dropped: how many more had one. images: how many were looked at, reused: how many of those needed no
-    second look."""
+    second look. unnamed: label numbers that are in the masks, and that nobody named."""
 
     records: tuple[Seen, ...]
     encoding: Encoding
@@ -47,6 +47,7 @@ class Gathered:
     dropped: int
     images: int
     reused: int
+    unnamed: tuple[int, ...]
 
 
 def gather(
@@ -72,11 +73,12 @@ def gather(
     wanted = tasks(items, rule)
     known = Former(former, former / FACTS) if former is not None else None
     spool = folder / f"{FACTS}.part"
-    looked = inspect(wanted, root, folder, rule, known, workers)
-    survey, seen, left_out, dim = _looked(progress(looked, "Reading and writing", len(wanted)), spool)
+    looking = inspect(wanted, root, folder, rule, known, workers)
+    first = _looked(progress(looking, "Reading and writing", len(wanted)), spool)
+    seen, left_out = first.seen, tuple(first.left_out)
     if not seen:
         raise NoReadableInput(f"nothing in '{root}' could be used{first_left_out(left_out)}")
-    encoding = survey.encoding()
+    encoding = first.survey.encoding()
     again: dict[str, Facts] = {}
 
     def look_again(ids: Collection[str]) -> None:
@@ -85,7 +87,7 @@ def gather(
             for facts in (each for each in found if isinstance(each, Facts)):
                 again[facts.id], seen[facts.id] = facts, _seen(facts)
 
-    look_again({name for name, threshold in dim.items() if threshold != encoding.threshold})
+    look_again({name for name, threshold in first.dim.items() if threshold != encoding.threshold})
     empty = [each.id for each in seen.values() if not each.foreground]
     dropped = set(empty) - kept_share(empty, empty_share, seed)
     if len(dropped) == len(seen):
@@ -95,31 +97,42 @@ def gather(
     return Gathered(
         records=tuple(each for name, each in seen.items() if name not in dropped),
         encoding=encoding,
-        left_out=tuple(left_out),
+        left_out=left_out,
         empty=len(empty) - len(dropped),
         dropped=len(dropped),
         images=len(wanted),
         reused=known.reused if known else 0,
+        unnamed=tuple(sorted(first.unnamed)),
     )
 
 
-def _looked(
-    found: Iterable[list[Found]], spool: Path
-) -> tuple[Survey, dict[str, Seen], list[LeftOut], dict[str, int]]:
-    """Takes in what was found, and writes the facts to `spool`. The last of the four: masks without a
-    bright pixel, and the threshold that they were read with."""
-    survey, seen, left_out, dim = Survey(), dict[str, Seen](), dict[LeftOut, None](), dict[str, int]()
+@dataclass
+class _Looked:
+    """What the first look gave. dim: masks without a bright pixel, and the threshold that they were read
+    with."""
+
+    survey: Survey = field(default_factory=Survey)
+    seen: dict[str, Seen] = field(default_factory=dict)
+    left_out: dict[LeftOut, None] = field(default_factory=dict)
+    dim: dict[str, int] = field(default_factory=dict)
+    unnamed: set[int] = field(default_factory=set)
+
+
+def _looked(found: Iterable[list[Found]], spool: Path) -> _Looked:
+    """Takes in what was found, and writes the facts to `spool`."""
+    looked = _Looked()
     with spool.open("w", encoding="utf-8", newline="\n") as stream:
         for each in (one for several in found for one in several):
             if isinstance(each, LeftOut):
-                left_out[each] = None  # once, however many slices of a volume it costs
+                looked.left_out[each] = None  # once, however many slices of a volume it costs
                 continue
-            survey.add(each.grey)
-            seen[each.id] = _seen(each)
+            looked.survey.add(each.grey)
+            looked.seen[each.id] = _seen(each)
+            looked.unnamed.update(each.unnamed)
             stream.write(facts_line(each))
             if 0 < each.grey.peak <= BRIGHT:
-                dim[each.id] = each.threshold
-    return survey, seen, list(left_out), dim
+                looked.dim[each.id] = each.threshold
+    return looked
 
 
 def kept_share(names: Sequence[str], share: float, seed: int) -> set[str]:

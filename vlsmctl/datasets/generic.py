@@ -120,12 +120,13 @@ def _list_part(
 
 
 def _per_class(item: Item, classes: tuple[Target, ...]) -> Iterator[Item]:
+    named = tuple(value for each in classes for value in each.values)
     for path in item.mask.files:
         for each in classes:
             yield replace(
                 item,
                 id=f"{item.id}-{each.slug}",
-                mask=LabelPicture(path, each.values),
+                mask=LabelPicture(path, each.values, named),
                 image_name=item.id,
                 words={"class": each.name},
                 attributes=each.attributes,

@@ -38,7 +38,7 @@ from vlsmctl.datasets.staging import link_or_copy
 from vlsmctl.errors import UnreadableFile, UsageError
 from vlsmctl.formats.raster import plain_suffix
 
-FACTS_VERSION = 1
+FACTS_VERSION = 2
 CHUNK = 16  # images that a process is given at a time
 PARALLEL_FROM = 96  # images from which other processes are worth starting
 
@@ -63,14 +63,14 @@ ATTRIBUTE_RULES: dict[str, Callable[[NDArray[np.uint8], NDArray[np.bool_], NDArr
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Facts:
     """What was found in an image and its mask, and where they were written (relative paths).
 
     key: of the raw files and the rule that this hangs on. stamps: size and time of the written files;
     empty where the record was dropped and nothing is written.
     foreground: fraction of the mask that is set. sha256, phash: of the image's RGB pixels (hexadecimal).
-    threshold: what the mask was read with.
+    threshold: what the mask was read with. unnamed: label numbers in the mask's file that nobody named.
     """
 
     id: str
@@ -87,9 +87,10 @@ class Facts:
     attributes: dict[str, Any]
     grey: GreyValues
     threshold: int
+    unnamed: tuple[int, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Task:
     """The items of one image. threshold: for their masks; None: what each mask looks like on its own."""
 
@@ -173,7 +174,7 @@ def inspect_task(task: Task, root: Path, folder: Path, rule: str) -> list[Found]
             id=item.id, key=key, image=image, mask=mask_name, stamps=(),
             width=size[1], height=size[0], foreground=round(float(mask.mean()), 8),
             sha256=digest, phash=near, words=words, attributes={**attributes, **dict(drawn.attributes)},
-            grey=values, threshold=threshold,
+            grey=values, threshold=threshold, unnamed=drawn.unnamed,
         )  # fmt: skip
         found.append(facts)
     if any(isinstance(each, Facts) for each in found):
@@ -247,7 +248,8 @@ def _facts(document: dict[str, Any]) -> Facts:
     grey = document["grey"]
     stamps = tuple((int(size), int(time)) for size, time in document["stamps"])
     values = GreyValues(**{**grey, "dim": tuple(grey["dim"])})
-    return Facts(**{**document, "stamps": stamps, "grey": values})
+    unnamed = tuple(document["unnamed"])
+    return Facts(**{**document, "stamps": stamps, "grey": values, "unnamed": unnamed})
 
 
 def _name(facts: Facts) -> str:

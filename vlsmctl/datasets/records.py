@@ -13,6 +13,12 @@ from vlsmctl.datasets.manifest import Prompts
 from vlsmctl.datasets.sources import ImageSource, MaskSource, Nothing
 
 T = TypeVar("T")
+_NOTHING: Mapping[str, Any] = {}
+
+
+def _nothing() -> Mapping[str, Any]:
+    """One for all: there may be a million items."""
+    return _NOTHING
 
 
 class Progress(Protocol):
@@ -26,7 +32,7 @@ def silent(items: Iterable[T], description: str, total: int | None = None) -> It
     return items
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Item:
     """A raw image with one mask: one record to be.
 
@@ -45,8 +51,8 @@ class Item:
     split: str | None = None
     group: str | None = None
     stratum: str = ""
-    words: Mapping[str, str] = field(default_factory=dict)
-    attributes: Mapping[str, Any] = field(default_factory=dict)
+    words: Mapping[str, str] = field(default_factory=_nothing)
+    attributes: Mapping[str, Any] = field(default_factory=_nothing)
     prompts: Prompts | None = None
 
 

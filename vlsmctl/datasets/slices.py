@@ -23,7 +23,7 @@ from vlsmctl.datasets.segments import EXPORT, find_segmentation, segmentation_mi
 from vlsmctl.errors import UnreadableFile
 from vlsmctl.formats.dicom import open_dicom
 from vlsmctl.formats.intensity import as_rgb, robust_range, to_grey
-from vlsmctl.formats.metaimage import read_metaimage
+from vlsmctl.formats.metaimage import metaimage_files, read_metaimage
 from vlsmctl.formats.nifti import Grid, SliceView, open_nifti, read_grid, read_planes, slice_view
 from vlsmctl.formats.records import Found
 from vlsmctl.formats.scan import find_scans
@@ -72,6 +72,22 @@ class Fit:
 
     axes: tuple[int, int, int]
     flipped: tuple[bool, bool, bool]
+
+
+_PAIRED = {".hdr": ".img", ".img": ".hdr"}
+
+
+def volume_files(path: Path) -> tuple[Path, ...]:
+    """All that a volume is read from, `path` first, whether it is there or not: also the other half of a
+    NIfTI pair, and the data of a MetaImage header. A folder stands for all that is in it."""
+    if path.suffix.lower() == METAIMAGE_SUFFIX:
+        return metaimage_files(path)
+    packed = path.suffix if path.suffix.lower() == ".gz" else ""
+    stem = path.name.removesuffix(packed)
+    other = _PAIRED.get(stem[-4:].lower())
+    if other is None:
+        return (path,)
+    return path, path.with_name(stem[:-4] + (other.upper() if stem[-4:].isupper() else other) + packed)
 
 
 def read_slice(path: Path, index: int, axis: int | None, stored: bool) -> NDArray[np.uint8]:
@@ -174,7 +190,7 @@ def grid_text(grid: Grid) -> str:
 
 
 @lru_cache(maxsize=2)
-def _open_volume(path: Path, axis: int | None, stored: bool, _: int) -> Volume:
+def _open_volume(path: Path, axis: int | None, stored: bool, _: tuple[int, ...]) -> Volume:
     if stored:
         return _open_stored(path)
     if path.is_dir():
@@ -185,7 +201,7 @@ def _open_volume(path: Path, axis: int | None, stored: bool, _: int) -> Volume:
 
 
 @lru_cache(maxsize=2)
-def _open_labels(path: Path, image: Path, axis: int | None, stored: bool, *_: int) -> Planes:
+def _open_labels(path: Path, image: Path, axis: int | None, stored: bool, *_: tuple[int, ...]) -> Planes:
     """Index of a slice of the image -> the label's values along the image's two other axes."""
     volume = open_volume(image, axis, stored)
     segmentation = None if stored else find_segmentation(path)
@@ -327,10 +343,12 @@ def _found(path: Path) -> Found:
     return Found(path.parent, path, Path(path.name), "nifti", (path,), ".nii.gz")
 
 
-def _stamp(path: Path) -> int:
-    """Changes when the file does, so that a changed one is not taken from memory."""
+def _stamp(path: Path) -> tuple[int, ...]:
+    """Changes when one of a volume's files does, so that a changed one is not taken from memory."""
     try:
-        return path.stat().st_mtime_ns
+        return tuple(
+            each.stat().st_mtime_ns for each in volume_files(path) if each.exists() or each == path
+        )
     except OSError as error:
         raise UnreadableFile(f"{path}: cannot be read ({error.strerror or error})") from error
 

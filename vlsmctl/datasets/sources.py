@@ -15,9 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vlsmctl.datasets.regions import fill_polygons, unpack_run_lengths
-from vlsmctl.datasets.slices import METAIMAGE_SUFFIX, read_label_slice, read_slice
+from vlsmctl.datasets.slices import read_label_slice, read_slice, volume_files
 from vlsmctl.errors import UnreadableFile
-from vlsmctl.formats.metaimage import metaimage_files
 from vlsmctl.formats.raster import is_coloured, read_label_picture, read_mask_picture, read_picture
 
 Grey: TypeAlias = NDArray[np.uint8]
@@ -27,7 +26,7 @@ BRIGHT = 127  # a colour channel above it is on
 _LISTED = 9
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Picture:
     """A picture file."""
 
@@ -38,7 +37,7 @@ class Picture:
         return (self.path,)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Slice:
     """One slice of a volume.
 
@@ -58,7 +57,7 @@ class Slice:
         return volume_files(self.path)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class MaskFiles:
     """Pictures of which the bright part counts (the union, where there are several). What is bright is
     decided for the whole set, see `encoding`."""
@@ -70,7 +69,7 @@ class MaskFiles:
         return self.paths
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ColourFile:
     """A picture in which each class has a colour of its own; every bright pixel counts. `classes`:
     (name, RGB); the names of those that are there become the attribute `attribute`, joined by " and "."""
@@ -84,7 +83,7 @@ class ColourFile:
         return (self.path,)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class LabelPicture:
     """A picture of label numbers (grey values, or the indices of a palette); those in `values` count.
     `named`: all that have a name, where others are to be told."""
@@ -98,7 +97,7 @@ class LabelPicture:
         return (self.path,)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class LabelSlice:
     """The slice of a label volume that lies on the slice `image` of a volume; `values` count (None:
     everything but 0). `named`: all that have a name, where others are to be told."""
@@ -113,7 +112,7 @@ class LabelSlice:
         return (*volume_files(self.path), *self.image.files)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class RunLengths:
     """COCO's compressed run lengths. size: (height, width). path: the file that they stand in."""
 
@@ -126,7 +125,7 @@ class RunLengths:
         return (self.path,)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Polygons:
     """Outlines of (x, y) corners in pixels. size: (height, width). path: the file they stand in."""
 
@@ -139,7 +138,7 @@ class Polygons:
         return (self.path,)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Nothing:
     """An image that is known to show no target."""
 
@@ -166,22 +165,6 @@ class Drawn:
     unnamed: tuple[int, ...] = ()
 
 
-def volume_files(path: Path) -> tuple[Path, ...]:
-    """All that a volume is read from, `path` first, whether it is there or not: also the other half of a
-    NIfTI pair, and the data of a MetaImage header. A folder stands for all that is in it."""
-    if path.suffix.lower() == METAIMAGE_SUFFIX:
-        return metaimage_files(path)
-    packed = path.suffix if path.suffix.lower() == ".gz" else ""
-    stem = path.name.removesuffix(packed)
-    other = _PAIRED.get(stem[-4:].lower())
-    if other is None:
-        return (path,)
-    return path, path.with_name(stem[:-4] + (other.upper() if stem[-4:].isupper() else other) + packed)
-
-
-_PAIRED = {".hdr": ".img", ".img": ".hdr"}
-
-
 def read_image(source: ImageSource) -> NDArray[np.uint8]:
     """uint8 RGB [H, W, 3]. Raises UnreadableFile."""
     if isinstance(source, Picture):
@@ -203,8 +186,26 @@ def _mask_files(source: MaskFiles, _: tuple[int, int]) -> Drawn:
             expected, found = (f"{shape[1]} x {shape[0]}" for shape in (grey.shape, further.shape))
             raise UnreadableFile(f"{path}: {found} pixels, but {source.paths[0].name} has {expected}")
         grey = np.maximum(grey, further)
-    coloured = any(is_coloured(path) for path in source.paths)
-    return Drawn(grey, coloured, lossy=any(_is_jpeg(path) for path in source.paths))
+    coloured = [path for path in source.paths if is_coloured(path)]
+    lossy = any(_is_jpeg(path) for path in source.paths)
+    if not lossy:
+        for path in coloured:
+            _check_one_colour(path)
+    return Drawn(grey, bool(coloured), lossy=lossy)
+
+
+def _check_one_colour(path: Path) -> None:
+    """Raises UnreadableFile where parts of a mask differ in colour, as those of several classes do."""
+    pixels = read_picture(path)
+    colourful = pixels[pixels.max(axis=2) != pixels.min(axis=2)]
+    colours, counts = np.unique(colourful, axis=0, return_counts=True)
+    several = colours[counts > CLASS_SHARE * len(colourful)]
+    if len(several) > 1:
+        shown = ", ".join(str(tuple(int(value) for value in colour)) for colour in several[:4])
+        raise UnreadableFile(
+            f"{path}: expected one class, found several colours: {shown} (of a palette? then say what"
+            " its numbers mean with --labels)"
+        )
 
 
 def _colour_file(source: ColourFile, _: tuple[int, int]) -> Drawn:
@@ -220,6 +221,7 @@ def _colour_file(source: ColourFile, _: tuple[int, int]) -> Drawn:
     return Drawn(lit_grey, attributes=attributes, lossy=_is_jpeg(source.path))
 
 
+CLASS_SHARE = 0.1  # of the coloured pixels of a mask; what has less may be a soft edge
 STRAY = 0.02  # JPEG blurs colours along edges: a smaller share of the lit pixels is no class
 
 
@@ -231,8 +233,9 @@ def _label_picture(source: LabelPicture, _: tuple[int, int]) -> Drawn:
 def _label_slice(source: LabelSlice, _: tuple[int, int]) -> Drawn:
     image = source.image
     labels = read_label_slice(source.path, image.path, image.index, image.axis, image.stored)
-    lit = labels != 0 if source.values is None else np.isin(labels, source.values)
-    return Drawn(_lit(lit), unnamed=_unnamed(labels, source.named))
+    if source.values is None:  # as a mask picture of these values: several of them are then noticed
+        return Drawn(labels.clip(0, 255).astype(np.uint8))
+    return Drawn(_lit(np.isin(labels, source.values)), unnamed=_unnamed(labels, source.named))
 
 
 def _run_lengths(source: RunLengths, _: tuple[int, int]) -> Drawn:

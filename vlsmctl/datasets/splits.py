@@ -17,7 +17,7 @@ FROM_TRAIN = {"train": 9, "val": 1}
 Stratum = tuple[str, bool, int]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Case:
     """What a split hangs on.
 

@@ -217,6 +217,7 @@ def _slices(
         "spacing": [round(rows, 6), round(columns, 6)],
         "thickness": None if volume.thickness_assumed else round(between, 6),
     }
+    named = tuple(value for each in classes or () for value in each.values)
     for index in range(volume.count):
         picture = f"{name}-{index:04d}"
         image = Slice(volume.path, index, axis)
@@ -227,7 +228,7 @@ def _slices(
             yield Item(
                 f"{picture}-{each.slug}",
                 image,
-                LabelSlice(label, image, each.values),
+                LabelSlice(label, image, each.values, named),
                 picture,
                 split,
                 group,
