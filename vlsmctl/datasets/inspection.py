@@ -321,9 +321,7 @@ def _pool(processes: int) -> Iterator[Submit]:
         return
     pool = ProcessPoolExecutor(processes, get_context("spawn"), initializer=_hang_on_parent)
     try:
-        with _deaf():  # or else Ctrl-C meets the new processes before they can look away
-            pool.submit(_nothing).result()
-        yield partial(_sent, pool)
+        yield partial(_sent, pool, threading.Event())
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
@@ -359,8 +357,16 @@ def _end_after(parent: BaseProcess) -> None:
     os._exit(1)
 
 
-def _sent(pool: ProcessPoolExecutor, work: Work, fresh: list[Task]) -> Future[list[list[Found]]]:
-    return pool.submit(work, fresh) if fresh else _done_here(work, fresh)
+def _sent(
+    pool: ProcessPoolExecutor, started: threading.Event, work: Work, fresh: list[Task]
+) -> Future[list[list[Found]]]:
+    if not fresh:
+        return _done_here(work, fresh)
+    if not started.is_set():
+        with _deaf():  # or else Ctrl-C meets the new processes before they can look away
+            pool.submit(_nothing).result()
+        started.set()
+    return pool.submit(work, fresh)
 
 
 def _done_here(work: Work, fresh: list[Task]) -> Future[list[list[Found]]]:
