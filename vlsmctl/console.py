@@ -50,10 +50,12 @@ def is_verbose() -> bool:
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
-    """A table for stdout; cells are plain text."""
+    """A table for stdout; cells are plain text, and those of the first column are never cut."""
     from rich.text import Text
 
-    made = Table(*headings)
+    made = Table()
+    for number, heading in enumerate(headings):
+        made.add_column(heading, no_wrap=not number)  # names are to be copied
     for row in rows:
         made.add_row(*(Text(cell) for cell in row))
     return made

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 INLINE = 72  # characters of a section or a list that is shown in one line
 MARGIN = 60  # where comments stand, unless a line is longer
 SPLITS = ("train", "val", "test")
+COLUMNS = ("preset", "data set", " / ".join(SPLITS), "whole set", "licence", "paper: dense", "shallow")
+NARROW = tuple(column for column in COLUMNS if column not in ("data set", "licence"))
+WIDE = 120  # columns of a terminal that has room for all
 OWN_SHOWN = 10  # prepared sets of one's own that are named
 LICENCE = 40  # characters of a licence in the table
 
@@ -44,8 +47,9 @@ def list_presets(
     if as_json:
         out().print(json.dumps(rows + own), markup=False)
         return
-    headings = ["preset", "data set", " / ".join(SPLITS), "whole set", "licence", "paper: dense", "shallow"]
-    out().print(table(headings, [_cells(row) for row in rows]))
+    screen = out()
+    columns = COLUMNS if screen.width >= WIDE else NARROW
+    screen.print(table(columns, [[_cells(row)[column] for column in columns] for row in rows]))
     for line in (*_own_line(own), *_footnotes(rows)):
         out().print(line, markup=False)
 
@@ -226,19 +230,21 @@ def _counts(info: dict[str, Any]) -> dict[str, int] | None:
     return {split: counts.get(split, 0) for split in SPLITS} if isinstance(counts, dict) else None
 
 
-def _cells(row: dict[str, Any]) -> list[str]:
+def _cells(row: dict[str, Any]) -> dict[str, str]:
+    """A preset's row of the table, by heading."""
     absent = "downloaded" if row["raw"] else "not prepared"
     scores = row["paper"]["scores"]
-    dice = [f"{scores[each]['dice']:.2f}" if each in scores else "" for each in _SHOWN]
-    expected = str(row["expected"] or "")
-    return [
+    dense, shallow = (f"{scores[each]['dice']:.2f}" if each in scores else "" for each in _SHOWN)
+    cells = (
         row["name"],
         row["title"].split(":")[0],
         _in_splits(row) if row["prepared"] else absent,
-        expected,
+        str(row["expected"] or ""),
         _short(row["licence"]),
-        *dice,
-    ]
+        dense,
+        shallow,
+    )
+    return dict(zip(COLUMNS, cells, strict=True))
 
 
 def _in_splits(row: dict[str, Any]) -> str:
