@@ -59,7 +59,7 @@ def test_left_out_files_are_shown_and_the_exit_code_says_so(app: typer.Typer, tm
     raw = fakes.generic(tmp_path / "raw")
     fakes.truncate(raw / "images" / "case03.png")
     shown = _run(app, "generic", "--raw", raw, "--out", tmp_path / "data", code=3)
-    assert "images/case03.png: expected a whole, readable picture, found" in shown
+    assert "images/case03.png: expected a whole, readable file, found" in shown
     assert len(read_manifest(tmp_path / "data" / "raw").records) == 9
 
 

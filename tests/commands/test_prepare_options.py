@@ -11,7 +11,7 @@ from PIL import Image
 
 from tests.commands.app import error_line, vlsmctl
 from tests.datasets import fakes
-from tests.datasets.fakes import busi, clinicdb, fuseg
+from tests.datasets.fakes import busi, clinicdb, fuseg, kvasir
 from tests.datasets.fakes.volumes import write_nnunet
 from vlsmctl.datasets.manifest import Manifest, read_manifest
 
@@ -49,6 +49,57 @@ def test_an_audit_needs_no_raw_data_once_a_set_is_prepared(tmp_path: Path) -> No
     assert document["audit"]["counts"]["test"]["images"] == 1
     assert any("1 of 1 images come from groups" in text for text in document["leaks"])
     vlsmctl("prepare", "clinicdb", "--out", out, "--audit", "--strict", *published, code=3)
+
+
+def test_a_pool_follows_its_members(tmp_path: Path) -> None:
+    out = tmp_path / "data"
+    for member in (kvasir, clinicdb):
+        member.write(tmp_path / "raw" / member.__name__)
+    vlsmctl("prepare", "polyps", "kvasir", "--raw", tmp_path / "raw", "--out", out)
+    before = read_manifest(out / "polyps")
+    record = next(one for one in before.records if one.attributes["dataset"] == "kvasir" and one.foreground)
+    mask = tmp_path.joinpath("raw").rglob(f"masks/{record.id.removeprefix('kvasir-')}.*").__next__()
+    with Image.open(mask) as opened:
+        moved = np.roll(np.asarray(opened.convert("L")), 1, axis=0)
+    Image.fromarray(moved).save(mask, quality=100)
+    vlsmctl("prepare", "kvasir", "--raw", tmp_path / "raw", "--out", out)
+    old = (out / "polyps" / record.mask).read_bytes()
+    vlsmctl("prepare", "polyps", "--out", out)
+    assert (out / "polyps" / record.mask).read_bytes() != old
+    told = vlsmctl("prepare", "polyps", "--out", out, "--audit").out
+    assert "look like" in told or "looks" in told
+    assert "was not compared" not in told
+    for wrong in (("--class", "x"), ("--empty", "drop"), ("--axis", "1")):
+        assert "pooled set" in vlsmctl("prepare", "polyps", "--out", out, *wrong, code=2).err
+    published = ("--protocol", "medvlsm", "--annotations", out)
+    refused = vlsmctl("prepare", "polyps", "--out", out, "--audit", *published, code=2)
+    assert "single data sets" in refused.err
+
+
+def test_an_export_of_another_protocol_is_made_of_it(tmp_path: Path) -> None:
+    raw, out = clinicdb.write(tmp_path / "raw"), tmp_path / "data"
+    vlsmctl("prepare", "clinicdb", "--raw", raw, "--out", out, "--export", "medvlsm")
+    theirs = tmp_path / "clinicdb_polyp" / "anns"
+    theirs.parent.mkdir()
+    (out / "clinicdb" / "medvlsm" / "anns").rename(theirs)
+    moved = json.loads((theirs / "train.json").read_text(encoding="utf-8"))
+    (theirs / "train.json").write_text(json.dumps(moved[1:]), encoding="utf-8")
+    (theirs / "test.json").write_text(json.dumps(moved[:1]), encoding="utf-8")
+    published = ("--protocol", "medvlsm", "--annotations", tmp_path)
+    (out / "raw").symlink_to(raw, target_is_directory=True)  # where raw data is looked for
+    vlsmctl("prepare", "clinicdb", "--out", out, "--export", "medvlsm", *published)
+    manifest = read_manifest(out / "clinicdb")
+    assert (manifest.info["protocol"], len(manifest.split("test"))) == ("medvlsm", 1)
+    assert "MedVLSM published" in manifest.info["split_rule"]
+
+
+def test_a_folder_that_cannot_be_used_is_told_and_counts(tmp_path: Path) -> None:
+    kvasir.write(tmp_path / "raw" / "k")
+    bad = fakes.generic(tmp_path / "raw" / "bad")
+    (bad / "prompts.csv").write_text("id,split\ncase00,trian\n", encoding="utf-8")
+    told = vlsmctl("prepare", "--raw", tmp_path / "raw", "--out", tmp_path / "data", code=3).out
+    assert f"passed over: {bad}" in told
+    assert read_manifest(tmp_path / "data" / "kvasir").records
 
 
 def test_leaks_by_official_splits_are_warnings_and_strict_counts_them(tmp_path: Path) -> None:
@@ -99,7 +150,9 @@ def test_label_maps_become_a_record_a_class(tmp_path: Path) -> None:
 def test_classes_that_nobody_told_apart_are_not_merged(tmp_path: Path) -> None:
     write_nnunet(tmp_path / "volumes")
     asked = ("--raw", tmp_path / "volumes", "--out", tmp_path / "data", "--class", "organ")
-    assert "--labels 1=NAME,2=NAME" in vlsmctl("prepare", "organs", *asked, code=2).err
+    told = vlsmctl("prepare", "organs", *asked, code=2)
+    assert "the label volumes hold the labels 1, 2: expected one" in error_line(told)
+    assert "--labels 1=NAME,2=NAME" in told.err
     for number in range(3):
         colours = np.zeros((32, 32, 3), np.uint8)
         colours[4:12, 4:12], colours[16:28, 16:28] = (128, 0, 0), (0, 128, 0)

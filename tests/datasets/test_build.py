@@ -19,6 +19,7 @@ from tests.datasets import fakes
 from vlsmctl.datasets import build, inspection
 from vlsmctl.datasets.build import prepare
 from vlsmctl.datasets.manifest import read_manifest
+from vlsmctl.datasets.sources import Drawn, MaskSource
 from vlsmctl.datasets.staging import FACTS, build_folder
 from vlsmctl.datasets.targets import slug
 from vlsmctl.errors import NoReadableInput, UsageError
@@ -197,6 +198,47 @@ def test_a_set_of_another_kind_is_not_replaced(tmp_path: Path) -> None:
     prepare("phantom", None, tmp_path / "data", rename="mine", counts=(2, 1, 1))
     with pytest.raises(UsageError, match="holds phantom data, and this is generic data"):
         prepare("generic", raw, tmp_path / "data", rename="mine")
+
+
+def test_files_of_others_called_alike_are_not_taken_for_a_set(tmp_path: Path) -> None:
+    theirs = fakes.generic(tmp_path / "data" / "task7")
+    (theirs / "dataset.json").write_text('{"name": "theirs"}', encoding="utf-8")
+    before = files_of(theirs)
+    raw = fakes.generic(tmp_path / "raw")
+    with pytest.raises(UsageError, match="was not made by vlsmctl"):
+        prepare("generic", raw, tmp_path / "data", rename="task7")
+    assert files_of(theirs) == before
+    folder = prepare("generic", raw, tmp_path / "data", rename="mine").folder
+    with pytest.raises(UsageError, match="is a prepared data set, not raw data"):
+        prepare("generic", folder, tmp_path / "data", rename="again")
+    inner = fakes.generic(folder / "more")
+    with pytest.raises(UsageError, match="where the data set is to go"):
+        prepare("generic", inner, tmp_path / "data", rename="mine")
+
+
+def test_a_raw_file_that_vanishes_costs_itself_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw = fakes.generic(tmp_path / "raw")
+    read_mask = inspection.read_mask
+
+    def vanishing(mask: MaskSource, size: tuple[int, int]) -> Drawn:
+        if mask.files[0].name == "case03.png":
+            (raw / "images" / "case03.png").unlink()
+        return read_mask(mask, size)
+
+    monkeypatch.setattr(inspection, "read_mask", vanishing)
+    outcome = prepare("generic", raw, tmp_path / "data")
+    assert [one.file for one in outcome.left_out] == ["images/case03.png"]
+    assert len(read_manifest(outcome.folder).records) == 9
+
+
+def test_masks_that_mark_nearly_everything_are_told(tmp_path: Path) -> None:
+    raw = fakes.generic(tmp_path / "raw")
+    for path in (raw / "masks").iterdir():
+        fakes.save(path, fakes.grey(~fakes.blob(side=5)))
+    (told,) = [text for text in prepare("generic", raw, tmp_path / "data").warnings if "90%" in text]
+    assert told.startswith("10 of 10 masks")
 
 
 def test_a_target_that_is_a_link_stays_one(tmp_path: Path) -> None:

@@ -92,6 +92,7 @@ def prepare(
     from vlsmctl.datasets.jobs import named_jobs, recognised_jobs
     from vlsmctl.datasets.kinds import OWN
     from vlsmctl.datasets.listings import empty_share
+    from vlsmctl.datasets.pooling import POOLS
 
     if empty is not None:
         empty_share(empty)
@@ -117,6 +118,13 @@ def prepare(
     given = (raw, meanings, axis, empty)
     reading = download or any(one is not None for one in given)
     wanted = {"class": class_word, "seed": seed, "attributes": attributes}
+    if later.preview or later.export:  # an audit tells of another protocol without making it
+        wanted["protocol"] = protocol
+        reading = reading or annotations is not None
+    if jobs and all(job.kind in POOLS for job in jobs) and (class_word or meanings or axis or empty):
+        raise UsageError(
+            "a pooled set takes its members as they are: --class, --labels, --axis and --empty are theirs"
+        )
 
     def done(job: Job) -> dict[str, Any]:
         published = _annotations(job.kind, annotations, protocol, out_folder, accept_terms, plan)
@@ -132,7 +140,8 @@ def prepare(
         return made | _acted(job, out_folder, published if protocol != DEFAULT else None, later)
 
     failed = _each(jobs, done, shown)
-    amiss = any(one.get("left_out") for one in shown.documents) and not plan
+    missed = document.get("troubles") or any(one.get("left_out") for one in shown.documents)
+    amiss = missed and not plan
     if failed or amiss or (strict and any(_warned(one) for one in shown.documents)):
         raise typer.Exit(SOME_FAILED)
 
@@ -144,7 +153,7 @@ def _is_to_be_made(folder: Path, wanted: dict[str, Any]) -> bool:
     if not (folder / INFO).is_file():
         return True
     info = read_manifest(folder).info
-    usual = {"class": None, "seed": SEED, "attributes": CORRECT}
+    usual = {"class": None, "seed": SEED, "attributes": CORRECT, "protocol": DEFAULT}
     return any(value != usual[key] and value != info.get(key) for key, value in wanted.items())
 
 

@@ -29,7 +29,7 @@ from vlsmctl.datasets.records import (
 )
 from vlsmctl.datasets.splits import Case, assign_splits, near_clusters
 from vlsmctl.datasets.staging import build_folder, put_in_place
-from vlsmctl.datasets.targets import target_folder
+from vlsmctl.datasets.targets import check_apart, target_folder
 from vlsmctl.errors import UsageError
 from vlsmctl.processors import processors
 
@@ -108,6 +108,8 @@ def prepare(
         return _pooled(name, out, rename, progress)
     root = _root(name, raw)
     kind, target = DATASETS[name], target_folder(name, out, rename, root)
+    if root is not None:
+        check_apart(root, target)
     recipe = find_recipe(target.name, name, kind, class_word)
     with build_folder(target) as work:
         root = root or _made(kind, work / "raw", seed, counts, progress)

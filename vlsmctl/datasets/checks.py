@@ -14,6 +14,8 @@ from vlsmctl.datasets.manifest import SPLITS
 from vlsmctl.datasets.records import Item
 from vlsmctl.datasets.wording import listed
 
+NEARLY_ALL = 0.9
+
 
 @dataclass(frozen=True)
 class Checked:
@@ -42,6 +44,7 @@ def check(
         (
             *encoding.warnings,
             *_label_warnings(gathered, items),
+            *_full_warnings(gathered),
             *leaks.warnings,
             *(f"no image is in {split}" for split in SPLITS if not counts[split]),
             *count_warnings(len(gathered.records) + gathered.dropped, expected),
@@ -90,6 +93,16 @@ def _label_warnings(gathered: Gathered, items: Mapping[str, Item]) -> Iterator[s
     if gathered.unnamed:
         others = listed([str(value) for value in gathered.unnamed])
         yield f"labels in the masks that --labels does not name, and that are not used: {others}"
+
+
+def _full_warnings(gathered: Gathered) -> Iterator[str]:
+    """Masks that mark nearly everything are mostly ones that mark the background."""
+    full = sum(seen.foreground > NEARLY_ALL for seen in gathered.records)
+    if 2 * full > len(gathered.records):
+        yield (
+            f"{full} of {len(gathered.records)} masks mark more than {NEARLY_ALL:.0%} of the picture:"
+            " do they show the background, or is 255 not the target?"
+        )
 
 
 def _has_label(item: Item) -> bool:

@@ -13,9 +13,10 @@ from pathlib import Path
 from vlsmctl.datasets.encoding import Encoding, Survey
 from vlsmctl.datasets.inspection import Facts, Former, Found, Task, facts_line, inspect, read_facts, tasks
 from vlsmctl.datasets.records import Item, LeftOut, Progress, first_left_out
-from vlsmctl.datasets.sources import BRIGHT
+from vlsmctl.datasets.sources import BRIGHT, LabelSlice
 from vlsmctl.datasets.staging import FACTS
-from vlsmctl.errors import NoReadableInput
+from vlsmctl.datasets.wording import listed
+from vlsmctl.errors import NoReadableInput, UsageError
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +79,13 @@ def gather(
     seen, left_out = first.seen, tuple(first.left_out)
     if not seen:
         raise NoReadableInput(f"nothing in '{root}' could be used{first_left_out(left_out)}")
+    unlabelled = any(isinstance(item.mask, LabelSlice) and item.mask.values is None for item in items)
+    if unlabelled and len(first.unnamed) > 1:
+        labels = sorted(first.unnamed)
+        raise UsageError(
+            f"the label volumes hold the labels {listed([str(label) for label in labels])}: expected one",
+            hint="say what each means: --labels " + ",".join(f"{label}=NAME" for label in labels[:3]),
+        )
     encoding = first.survey.encoding()
     again: dict[str, Facts] = {}
 
@@ -102,7 +110,7 @@ def gather(
         dropped=len(dropped),
         images=len(wanted),
         reused=known.reused if known else 0,
-        unnamed=tuple(sorted(first.unnamed)),
+        unnamed=() if unlabelled else tuple(sorted(first.unnamed)),
     )
 
 

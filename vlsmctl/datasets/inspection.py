@@ -7,20 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
+import re
 import shutil
-import signal
-import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from concurrent.futures import Future
 from dataclasses import asdict, dataclass, replace
 from functools import cache, partial
 from itertools import groupby, islice
-from multiprocessing import get_context, parent_process
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -31,11 +25,12 @@ from PIL import Image
 from vlsmctl.datasets.attributes import describe
 from vlsmctl.datasets.duplicates import perceptual_hash
 from vlsmctl.datasets.encoding import GreyValues, grey_values, own_threshold
+from vlsmctl.datasets.processes import result_of, worker_pool
 from vlsmctl.datasets.published import describe_published
 from vlsmctl.datasets.records import Item, LeftOut
 from vlsmctl.datasets.sources import Drawn, ImageSource, Picture, read_image, read_mask
 from vlsmctl.datasets.staging import link_or_copy
-from vlsmctl.errors import UnreadableFile, UsageError
+from vlsmctl.errors import UnreadableFile
 from vlsmctl.formats.raster import plain_suffix
 
 FACTS_VERSION = 2
@@ -100,8 +95,6 @@ class Task:
 
 
 Found: TypeAlias = Facts | LeftOut
-Work: TypeAlias = Callable[[list[Task]], list[list[Found]]]
-Submit: TypeAlias = Callable[[Work, list[Task]], Future[list[list[Found]]]]
 
 
 def tasks(items: Iterable[Item], rule: str) -> list[Task]:
@@ -133,12 +126,12 @@ def inspect(
     work = partial(_inspect_all, root=root, folder=folder, rule=rule)
     processes = workers if len(wanted) >= PARALLEL_FROM else 0
     rest = iter(wanted)
-    with _pool(processes) as submit:
-        waiting: deque[tuple[list[list[Found] | None], Future[list[list[Found]]]]] = deque()
+    with worker_pool(processes) as submit:
+        waiting: deque[tuple[list[list[Found] | None], Future[list[list[Found]]] | None]] = deque()
         while part := list(islice(rest, CHUNK if processes else 1)):
             known = [former.reuse(task, folder) if former else None for task in part]
             fresh = [task for task, facts in zip(part, known, strict=True) if facts is None]
-            waiting.append((known, submit(work, fresh)))
+            waiting.append((known, submit(work, fresh) if fresh else None))
             while len(waiting) > 3 * processes:
                 yield from _merged(*waiting.popleft())
         while waiting:
@@ -147,6 +140,18 @@ def inspect(
 
 def inspect_task(task: Task, root: Path, folder: Path, rule: str) -> list[Found]:
     """Decodes one image and its masks, and writes them below `folder`."""
+    try:
+        return _inspected(task, root, folder, rule)
+    except OSError as error:
+        raw = [path for item in task.items for path in (*item.image.files, *item.mask.files)]
+        gone = next((path for path in raw if error.filename in (path, str(path))), None)
+        if gone is None:  # it was about writing
+            raise
+        told = error.strerror or str(error)
+        return [LeftOut(relative(gone, root), "a whole, readable file", told, "unreadable")]
+
+
+def _inspected(task: Task, root: Path, folder: Path, rule: str) -> list[Found]:
     first = task.items[0]
     try:
         pixels = read_image(first.image)
@@ -299,8 +304,10 @@ def _drawn(item: Item, size: tuple[int, int], root: Path) -> Drawn | LeftOut:
 
 
 def _unreadable(path: Path, root: Path, error: UnreadableFile) -> LeftOut:
-    found = str(error).removeprefix(f"{path}: ")
-    return LeftOut(relative(path, root), "a whole, readable picture", found, "unreadable")
+    told = str(error).removeprefix(f"{path}: ")
+    parts = re.fullmatch(r"expected (.+?), found (.+)", told, re.DOTALL)
+    expected, found = parts.groups() if parts else ("a whole, readable file", told)
+    return LeftOut(relative(path, root), expected, found, "unreadable")
 
 
 def relative(path: Path, root: Path) -> str:
@@ -313,80 +320,13 @@ def _save(pixels: NDArray[np.uint8], target: Path) -> None:
     Image.fromarray(pixels).save(target, compress_level=4)
 
 
-@contextmanager
-def _pool(processes: int) -> Iterator[Submit]:
-    """Where work goes: to other processes, or, where they are not worth it, done here at once."""
-    if not processes:
-        yield _done_here
-        return
-    pool = ProcessPoolExecutor(processes, get_context("spawn"), initializer=_hang_on_parent)
-    try:
-        yield partial(_sent, pool, threading.Event())
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-@contextmanager
-def _deaf() -> Iterator[None]:
-    """Interrupts are passed over for a moment; processes that are started inherit that."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    former = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, former)
-
-
-def _nothing() -> None:
-    """The first work of a pool, which starts its processes."""
-
-
-def _hang_on_parent() -> None:
-    """A worker's end is its parent's affair. Ctrl-C goes to all processes of a terminal: the main one ends
-    the others. One that is killed cannot, so they watch it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = parent_process()
-    if parent is not None:
-        threading.Thread(target=_end_after, args=(parent,), daemon=True).start()
-
-
-def _end_after(parent: BaseProcess) -> None:
-    parent.join()
-    os._exit(1)
-
-
-def _sent(
-    pool: ProcessPoolExecutor, started: threading.Event, work: Work, fresh: list[Task]
-) -> Future[list[list[Found]]]:
-    if not fresh:
-        return _done_here(work, fresh)
-    if not started.is_set():
-        with _deaf():  # or else Ctrl-C meets the new processes before they can look away
-            pool.submit(_nothing).result()
-        started.set()
-    return pool.submit(work, fresh)
-
-
-def _done_here(work: Work, fresh: list[Task]) -> Future[list[list[Found]]]:
-    done: Future[list[list[Found]]] = Future()
-    done.set_result(work(fresh))
-    return done
-
-
 def _inspect_all(fresh: Sequence[Task], root: Path, folder: Path, rule: str) -> list[list[Found]]:
     return [inspect_task(task, root, folder, rule) for task in fresh]
 
 
-def _merged(known: list[list[Found] | None], fresh: Future[list[list[Found]]]) -> Iterator[list[Found]]:
-    try:
-        made = iter(fresh.result())
-    except BrokenProcessPool as error:
-        raise UsageError(
-            "a process that reads pictures could not go on (out of memory, or started from a script"
-            " without `if __name__ == '__main__'`)",
-            hint="prepare with fewer of them: --workers 1",
-        ) from error
+def _merged(
+    known: list[list[Found] | None], fresh: Future[list[list[Found]]] | None
+) -> Iterator[list[Found]]:
+    made = iter(result_of(fresh) if fresh else ())
     for facts in known:
         yield next(made) if facts is None else facts

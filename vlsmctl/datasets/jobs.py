@@ -105,15 +105,16 @@ def recognised_jobs(
 
 
 def checked_distinct(jobs: list[Job]) -> list[Job]:
+    """The jobs, each once. Raises UsageError where two would make one folder of different data."""
     seen: dict[str, Job] = {}
     for job in jobs:
-        if job.target in seen:
+        known = seen.setdefault(job.target, job)
+        if known.kind != job.kind or (job.kind == OWN and known.raw != job.raw):
             raise UsageError(
-                f"'{seen[job.target].raw}' and '{job.raw}' would both become the data set '{job.target}'",
+                f"'{known.raw}' and '{job.raw}' would both become the data set '{job.target}'",
                 hint="prepare them one at a time, with --raw PATH --name NAME",
             )
-        seen[job.target] = job
-    return jobs
+    return list(seen.values())
 
 
 def _kind(name: str, out: Path, rename: str | None, own: bool) -> str:

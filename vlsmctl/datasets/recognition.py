@@ -111,8 +111,10 @@ def find_root(name: str, raw: Path) -> Path:
     NoReadableInput: it is not there.
     """
     check_folder(raw)
-    if name == OWN and _is_of_layout(DATASETS[name], raw):
-        return raw
+    if {INFO, MANIFEST} <= set(read_folder(raw).files):
+        raise UsageError(
+            f"'{raw}' is a prepared data set, not raw data", hint="name the raw data: --raw PATH"
+        )
     walked = _walk(raw, name)
     roots = [path for _, path in walked.roots]
     if len(roots) > 1 and name == OWN:

@@ -197,9 +197,11 @@ def _mask_files(source: MaskFiles, _: tuple[int, int]) -> Drawn:
 def _check_one_colour(path: Path) -> None:
     """Raises UnreadableFile where parts of a mask differ in colour, as those of several classes do."""
     pixels = read_picture(path)
-    colourful = pixels[pixels.max(axis=2) != pixels.min(axis=2)]
-    colours, counts = np.unique(colourful, axis=0, return_counts=True)
-    several = colours[counts > CLASS_SHARE * len(colourful)]
+    if (pixels.max(axis=2) == pixels.min(axis=2)).all():
+        return
+    marked = pixels[pixels.any(axis=2)]
+    colours, counts = np.unique(marked, axis=0, return_counts=True)
+    several = colours[counts > CLASS_SHARE * len(marked)]
     if len(several) > 1:
         shown = ", ".join(str(tuple(int(value) for value in colour)) for colour in several[:4])
         raise UnreadableFile(
@@ -221,7 +223,7 @@ def _colour_file(source: ColourFile, _: tuple[int, int]) -> Drawn:
     return Drawn(lit_grey, attributes=attributes, lossy=_is_jpeg(source.path))
 
 
-CLASS_SHARE = 0.1  # of the coloured pixels of a mask; what has less may be a soft edge
+CLASS_SHARE = 0.1  # of the marked pixels of a mask; what has less may be a soft edge
 STRAY = 0.02  # JPEG blurs colours along edges: a smaller share of the lit pixels is no class
 
 
@@ -233,8 +235,8 @@ def _label_picture(source: LabelPicture, _: tuple[int, int]) -> Drawn:
 def _label_slice(source: LabelSlice, _: tuple[int, int]) -> Drawn:
     image = source.image
     labels = read_label_slice(source.path, image.path, image.index, image.axis, image.stored)
-    if source.values is None:  # as a mask picture of these values: several of them are then noticed
-        return Drawn(labels.clip(0, 255).astype(np.uint8))
+    if source.values is None:  # all of them are told, so that several are noticed over the whole set
+        return Drawn(_lit(labels != 0), unnamed=_unnamed(labels, (0,)))
     return Drawn(_lit(np.isin(labels, source.values)), unnamed=_unnamed(labels, source.named))
 
 

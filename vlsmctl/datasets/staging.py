@@ -104,10 +104,12 @@ def put_in_place(fresh: Path, target: Path) -> None:
 
 
 def _is_same(fresh: Path, target: Path) -> bool:
-    """Whether the new set is what is there already: then a training that reads it is not disturbed."""
-    names = (INFO, MANIFEST, *((FACTS,) if (fresh / FACTS).exists() else ()))
+    """Whether the new set is what is there already: then a training that reads it is not disturbed. Of a
+    pool nobody can tell, which has no facts."""
     try:
-        return all(filecmp.cmp(fresh / name, target / name, shallow=False) for name in names)
+        return all(
+            filecmp.cmp(fresh / name, target / name, shallow=False) for name in (INFO, MANIFEST, FACTS)
+        )
     except OSError:
         return False
 

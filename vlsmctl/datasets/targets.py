@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from vlsmctl.datasets.kinds import DATASETS, OWN
-from vlsmctl.datasets.manifest import INFO
+from vlsmctl.datasets.manifest import INFO, MANIFEST
 from vlsmctl.datasets.pooling import POOLS
 from vlsmctl.errors import UsageError
 
@@ -45,7 +45,7 @@ def _check_free(target: Path, kind: str) -> None:
     there = kind_of(target)
     if there is None and target.exists() and not (target.is_dir() and not any(target.iterdir())):
         raise UsageError(
-            f"'{target}' exists and was not made by vlsmctl prepare (it has no {INFO})",
+            f"'{target}' exists and was not made by vlsmctl prepare (no {MANIFEST} is in it)",
             hint="choose another place with --out or another name with --name",
         )
     if there not in (None, "", kind):
@@ -55,8 +55,20 @@ def _check_free(target: Path, kind: str) -> None:
         )
 
 
+def check_apart(root: Path, target: Path) -> None:
+    """Raises UsageError when raw data lies where the prepared set is to go, which would replace it."""
+    if root.resolve() == target.resolve() or target.resolve() in root.resolve().parents:
+        raise UsageError(
+            f"the raw data lies in '{target}', where the data set is to go",
+            hint="choose another place with --out or another name with --name",
+        )
+
+
 def kind_of(folder: Path) -> str | None:
-    """The kind of the prepared set in a folder; "" where it does not say, None where there is none."""
+    """The kind of the prepared set in a folder; "" where it is too damaged to say, None where there is
+    none: others, too, call a file dataset.json."""
+    if not (folder / MANIFEST).is_file():
+        return None
     try:
         info = json.loads((folder / INFO).read_bytes())
     except OSError:

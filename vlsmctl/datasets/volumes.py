@@ -139,7 +139,7 @@ def list_volumes(
     listed = merged(
         _volume_items(
             root, image.path, label.path, prefix + names[stems[image]],
-            prefix + (groups[image.stem] or names[stems[image]]), split, classes, axis,
+            groups[image.stem] or prefix + names[stems[image]], split, classes, axis,
         )
         for image, label, _ in found.pairs
     )  # fmt: skip

@@ -105,12 +105,12 @@ def plain_suffix(path: Path) -> str | None:
 
 
 def is_coloured(path: Path) -> bool:
-    """Whether a PNG or JPEG that has been read before is stored in colour (RGB, palette, CMYK, ...)."""
+    """Whether a picture that has been read before is stored in colour (RGB, palette, CMYK, ...)."""
     try:
-        with without_warnings(), Image.open(path, formats=("PNG", "JPEG")) as picture:
+        with without_warnings(), Image.open(path, formats=_FORMATS) as picture:
             return picture.mode not in _GREY_MODES
-    except UnidentifiedImageError:
-        return False  # neither PNG nor JPEG
+    except Exception:  # what has been read in another way, such as a TIFF with a wrong tag
+        return False
 
 
 def write_mask_picture(mask: Mask, path: Path) -> None:
