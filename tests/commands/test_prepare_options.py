@@ -144,6 +144,11 @@ def test_label_maps_become_a_record_a_class(tmp_path: Path) -> None:
         assert told in vlsmctl(*asked, "--labels", wrong, code=2).err
     told = vlsmctl(*asked, "--labels", "1=left ventricle,7=ghost").out
     assert "warning: no mask holds the label 7 (ghost)" in told
+    assert "note: labels was" in told
+    assert read_manifest(tmp_path / "data" / "hearts").info["labels"] == {
+        "1": "left ventricle",
+        "7": "ghost",
+    }
     assert "warning: labels in the masks that --labels does not name, and that are not used: 2" in told
 
 

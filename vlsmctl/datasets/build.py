@@ -131,7 +131,8 @@ def prepare(
         outcome = _outcome(target, listing, gathered, checked, splits)
         info = {
             **_description(kind, name, recipe), **_split_rule(kind, protocol, seed),
-            "attributes": attributes, "empty": share, "annotations": provenance,
+            "attributes": attributes, "empty": share, "annotations": provenance, "axis": axis,
+            "labels": {str(number): meaning for number, meaning in (labels or {}).items()},
             **_findings(outcome), "checks": checked.report,
         }  # fmt: skip
         write_manifest(fresh, _records(fresh, items, splits, recipe), info)
@@ -235,7 +236,7 @@ def _changed_settings(target: Path, info: Mapping[str, Any]) -> tuple[str, ...]:
         before = json.loads((target / INFO).read_bytes())
         return tuple(
             f"{key} was {before[key]!r}, and is now {info[key]!r}"
-            for key in ("class", "protocol", "attributes", "empty", "seed")
+            for key in ("class", "labels", "axis", "protocol", "attributes", "empty", "seed")
             if before.get(key, info[key]) != info[key]
         )
     except (OSError, ValueError, AttributeError):
