@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import zlib
 from collections import defaultdict
-from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -10,28 +9,14 @@ import pytest
 from PIL import Image
 
 from tests.datasets import fakes
+from tests.datasets.own_data import listed, touched
 from vlsmctl.datasets.build import prepare
 from vlsmctl.datasets.folders import read_folder
 from vlsmctl.datasets.generic import GENERIC, find_rule, list_items
 from vlsmctl.datasets.manifest import Record, read_manifest
-from vlsmctl.datasets.records import Item, Listing
 from vlsmctl.datasets.sources import LabelPicture, read_mask
 from vlsmctl.errors import UnreadableFile, UsageError
 from vlsmctl.formats.raster import read_label_picture, read_mask_picture
-
-
-def touched(root: Path, names: Iterable[str]) -> Path:
-    """Empty files: rules are found by names only."""
-    for name in names:
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-    return root
-
-
-def listed(root: Path, **options: object) -> tuple[dict[str, Item], Listing]:
-    listing = list_items(root, **options)  # type: ignore[arg-type]
-    return {item.id: item for item in listing.items}, listing
 
 
 def _records(folder: Path) -> dict[str, Record]:

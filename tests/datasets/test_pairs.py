@@ -1,21 +1,12 @@
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
+from tests.datasets.own_data import touched
 from vlsmctl.datasets.pairs import pair_folders
 from vlsmctl.datasets.records import Listing
-
-
-def touched(root: Path, names: Iterable[str]) -> Path:
-    """Empty files: pairing reads names only."""
-    for name in names:
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-    return root
 
 
 def pairs(listing: Listing) -> dict[str, tuple[str, str]]:

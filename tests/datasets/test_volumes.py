@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 
 from tests.datasets import fakes
 from tests.datasets.fakes import volumes as fake
+from tests.datasets.own_data import listed
 from tests.formats.generators import found
 from tests.shared import SHARED
 from vlsmctl.datasets.affixes import Affix
 from vlsmctl.datasets.folders import read_folder
 from vlsmctl.datasets.generic import list_items
 from vlsmctl.datasets.pairs import Place, Side
-from vlsmctl.datasets.records import Item, Listing
 from vlsmctl.datasets.slices import fit_grids, read_label_slice, read_slice
 from vlsmctl.datasets.sources import LabelSlice, Slice, read_image, read_mask
 from vlsmctl.datasets.volumes import list_volumes, targets
@@ -33,11 +33,6 @@ TOWARDS = [
     for sides in itertools.product("RL", "AP", "SI")
 ]  # all 48 ways to store a volume
 serial = itertools.count()
-
-
-def listed(root: Path, **options: object) -> tuple[dict[str, Item], Listing]:
-    listing = list_items(root, **options)  # type: ignore[arg-type]
-    return {item.id: item for item in listing.items}, listing
 
 
 @settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

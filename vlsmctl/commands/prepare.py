@@ -13,6 +13,7 @@ import typer
 
 from vlsmctl.commands.prepare_lines import recognised_lines, set_lines
 from vlsmctl.console import console, out, track
+from vlsmctl.datasets.manifest import INFO
 from vlsmctl.errors import SOME_FAILED, UsageError, VlsmctlError
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from vlsmctl.datasets.recognition import Recognised, Root
 
 DEFAULT_OUT = Path("data")
-INFO = "dataset.json"
 SEED: Final = 42
 DEFAULT: Final = "default"
 CORRECT: Final = "correct"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vlsmctl.console import out, table
+from vlsmctl.datasets.manifest import SPLITS
 from vlsmctl.errors import UsageError
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
 INLINE = 72  # characters of a section or a list that is shown in one line
 MARGIN = 60  # where comments stand, unless a line is longer
-SPLITS = ("train", "val", "test")
 COLUMNS = ("preset", "data set", " / ".join(SPLITS), "whole set", "licence", "paper: dense", "shallow")
 NARROW = tuple(column for column in COLUMNS if column not in ("data set", "licence"))
 WIDE = 120  # columns of a terminal that has room for all

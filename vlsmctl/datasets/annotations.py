@@ -19,6 +19,7 @@ from vlsmctl.datasets.folders import read_folder
 from vlsmctl.datasets.manifest import SPLITS, Prompts, Record
 from vlsmctl.datasets.published import Box, bounding_box
 from vlsmctl.datasets.records import Item
+from vlsmctl.datasets.wording import listed
 from vlsmctl.errors import UsageError
 from vlsmctl.files import atomic_path
 from vlsmctl.formats.raster import read_mask_picture
@@ -363,8 +364,7 @@ def _warnings(
 
 
 def _first(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return ", ".join(_printable(name) for name in names[:_NAMED]) + more
+    return listed([_printable(name) for name in names[:_NAMED]], len(names), _NAMED)
 
 
 def _printable(name: str) -> str:

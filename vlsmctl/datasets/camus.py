@@ -23,6 +23,7 @@ from vlsmctl.datasets.folders import Folder, read_folder
 from vlsmctl.datasets.pairs import relative
 from vlsmctl.datasets.records import Item, Kind, LeftOut, Listing
 from vlsmctl.datasets.sources import LabelSlice, Slice
+from vlsmctl.datasets.wording import listed
 
 CLASSES = {1: "left ventricular cavity", 2: "myocardium", 3: "left atrium cavity"}
 VIEWS = {"2CH": "two-chamber", "4CH": "four-chamber"}
@@ -40,7 +41,6 @@ _SUBGROUPS = {
 _PATIENT = re.compile(r"patient\d{4}", re.IGNORECASE)
 _MASK = re.compile(r"mask_([123])")
 _OLDEST = 120
-_MOST_NAMED = 5
 _TEST = "test-"
 
 _ONES = (
@@ -86,7 +86,7 @@ def list_items(root: Path) -> Listing:
                 unsaid[what] += [] if word else [relative(patient.path, root) + f"/Info_{view}.cfg"]
     notes = (f"{sequences} files of whole sequences are not used",) if sequences else ()
     warnings = [
-        f"{len(files)} side files tell no {what}, so that prompts lack it: {_some(files)}"
+        f"{len(files)} side files tell no {what}, so that prompts lack it: {listed(files)}"
         for what, files in unsaid.items()
         if files
     ]
@@ -164,7 +164,7 @@ def _without_split(parts: list[_Part], items: list[Item]) -> tuple[str, ...]:
     if not any(isinstance(part.split, Mapping) for part in parts):
         return ()
     names = sorted({str(item.group) for item in items if item.split is None})
-    return (f"patients that are in none of {_SPLIT}/*.txt: {len(names)}, {_some(names)}",) if names else ()
+    return (f"patients that are in none of {_SPLIT}/*.txt: {len(names)}, {listed(names)}",) if names else ()
 
 
 def _items(
@@ -221,11 +221,6 @@ def _words(info: Mapping[str, str]) -> dict[str, str]:
         "age": age_in_words(years) if 0 <= years <= _OLDEST else "",
         "quality": quality if quality in _QUALITIES else "",
     }
-
-
-def _some(names: list[str]) -> str:
-    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
-    return ", ".join(names[:_MOST_NAMED]) + more
 
 
 CAMUS = Kind(

@@ -16,6 +16,9 @@ from vlsmctl.datasets.folders import Folder, read_folder
 from vlsmctl.datasets.pairs import pair_folders
 from vlsmctl.datasets.polyp_folders import (
     NUMBER,
+    PRANET_LICENCE,
+    PRANET_SOURCE,
+    PRANET_TERMS,
     Parts,
     find_parts,
     is_marked,
@@ -69,13 +72,13 @@ COLONDB = Kind(
     title="CVC-ColonDB",
     layout="a folder CVC-ColonDB with images/ and masks/ of the same numbers (1.png to 380.png), as in"
     " PraNet's TestDataset, or the original <n>.bmp with p<n>.bmp in one folder",
-    source="https://github.com/DengPingFan/PraNet (TestDataset)",
-    licence="research and education only, as PraNet's page says; no licence text of its own was found",
+    source=PRANET_SOURCE,
+    licence=PRANET_LICENCE,
     split_rule=split_rule("colondb"),
     matches=matches,
     list_items=list_items,
     expected=380,
     annotations="colondb_polyp",
     archives=("cvc-colondb*.zip", "cvc-colondb*.rar", "testdataset*.zip"),
-    terms="for research and education only, as PraNet's page says",
+    terms=PRANET_TERMS,
 )

@@ -16,6 +16,9 @@ from vlsmctl.datasets.folders import Folder
 from vlsmctl.datasets.pairs import pair_folders
 from vlsmctl.datasets.polyp_folders import (
     NUMBER,
+    PRANET_LICENCE,
+    PRANET_SOURCE,
+    PRANET_TERMS,
     find_parts,
     mostly,
     pictures,
@@ -54,13 +57,13 @@ CVC300 = Kind(
     title="CVC-300",
     layout="a folder CVC-300 with images/ and masks/ of the same numbers (149.png to 208.png), as in"
     " PraNet's TestDataset",
-    source="https://github.com/DengPingFan/PraNet (TestDataset)",
-    licence="research and education only, as PraNet's page says; no licence text of its own was found",
+    source=PRANET_SOURCE,
+    licence=PRANET_LICENCE,
     split_rule=split_rule("cvc300"),
     matches=matches,
     list_items=list_items,
     expected=60,
     annotations="cvc300_polyp",
     archives=("cvc-300*.zip", "testdataset*.zip"),
-    terms="for research and education only, as PraNet's page says",
+    terms=PRANET_TERMS,
 )

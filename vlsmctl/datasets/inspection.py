@@ -25,6 +25,7 @@ from PIL import Image
 from vlsmctl.datasets.attributes import describe
 from vlsmctl.datasets.duplicates import perceptual_hash
 from vlsmctl.datasets.encoding import GreyValues, grey_values, own_threshold
+from vlsmctl.datasets.pairs import relative
 from vlsmctl.datasets.processes import result_of, worker_pool
 from vlsmctl.datasets.published import describe_published
 from vlsmctl.datasets.records import Item, LeftOut
@@ -308,11 +309,6 @@ def _unreadable(path: Path, root: Path, error: UnreadableFile) -> LeftOut:
     parts = re.fullmatch(r"expected (.+?), found (.+)", told, re.DOTALL)
     expected, found = parts.groups() if parts else ("a whole, readable file", told)
     return LeftOut(relative(path, root), expected, found, "unreadable")
-
-
-def relative(path: Path, root: Path) -> str:
-    """A raw file's path for people: below the raw folder where it is there."""
-    return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix()
 
 
 def _save(pixels: NDArray[np.uint8], target: Path) -> None:

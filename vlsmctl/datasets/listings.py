@@ -13,8 +13,8 @@ from typing import Any
 from vlsmctl.datasets import generic
 from vlsmctl.datasets.annotations import apply, find_annotations, read_annotations
 from vlsmctl.datasets.folders import read_folder
-from vlsmctl.datasets.inspection import relative
 from vlsmctl.datasets.kinds import DATASETS, OWN
+from vlsmctl.datasets.pairs import relative
 from vlsmctl.datasets.records import LeftOut, Listing, first_left_out
 from vlsmctl.datasets.sources import Slice
 from vlsmctl.errors import NoReadableInput, UsageError

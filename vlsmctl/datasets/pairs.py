@@ -200,8 +200,8 @@ def split_name(name: str) -> tuple[str, str]:
 
 
 def relative(path: Path, root: Path) -> str:
-    """For messages: a path below `root`, with forward slashes."""
-    return path.relative_to(root).as_posix() if path != root else "."
+    """A raw file's path for people: below the raw folder where it is there, with forward slashes."""
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix()
 
 
 def picture_names(places: Iterable[Place]) -> Iterator[Named]:

@@ -14,6 +14,9 @@ from vlsmctl.datasets.sources import MaskFiles, Picture
 
 IMAGES, MASKS = ("images", "image"), ("masks", "mask")
 NUMBER = re.compile(r"[0-9]{1,4}")
+PRANET_SOURCE = "https://github.com/DengPingFan/PraNet (TestDataset)"
+PRANET_TERMS = "for research and education only, as PraNet's page says"
+PRANET_LICENCE = "research and education only, as PraNet's page says; no licence text of its own was found"
 _MOSTLY = 0.9  # a stray file does not make it another data set
 _SPLIT_LATER = (
     "no split of its own: train, val and test are drawn with a seed (70/10/20). PraNet's protocol trains on"

@@ -10,6 +10,7 @@ from pathlib import Path
 from vlsmctl.datasets.folders import Folder, read_folder
 from vlsmctl.datasets.kinds import DATASETS, OWN
 from vlsmctl.datasets.manifest import INFO, MANIFEST
+from vlsmctl.datasets.pairs import relative
 from vlsmctl.datasets.records import Kind, without_known_empty
 from vlsmctl.datasets.wording import listed
 from vlsmctl.errors import NoReadableInput, UsageError, VlsmctlError
@@ -120,7 +121,7 @@ def find_root(name: str, raw: Path) -> Path:
     if len(roots) > 1 and name == OWN:
         raise UsageError(
             f"'{raw}' holds pictures and masks in several places: "
-            + ", ".join(path.relative_to(raw).as_posix() for path in roots),
+            + ", ".join(relative(path, raw) for path in roots),
             hint="name one of them with --raw, or see what is in each: vlsmctl prepare --raw PATH --plan",
         )
     if roots:

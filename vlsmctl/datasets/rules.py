@@ -16,6 +16,7 @@ from vlsmctl.datasets.cases import are_cases, called_by_folder, is_inner, may_be
 from vlsmctl.datasets.folders import Folder
 from vlsmctl.datasets.pairs import Named, Place, Side, is_picture, picture_names
 from vlsmctl.datasets.volumes import is_series, may_be_series, volume_names
+from vlsmctl.datasets.wording import listed
 from vlsmctl.errors import UsageError
 from vlsmctl.formats.naming import scan_suffix
 
@@ -304,8 +305,7 @@ def passed_over(folder: Folder, rule: Rule) -> tuple[str, ...]:
     if "" in used:
         return ()  # a folder that holds images and masks: each stray is left out by name
     unused = [f"{name}/" for name in folder.folders if name not in used]
-    more = f" and {len(unused) - _TOLD} more" if len(unused) > _TOLD else ""
-    return (f"not used: {', '.join(unused[:_TOLD])}{more}",) if unused else ()
+    return (f"not used: {listed(unused, shown=_TOLD)}",) if unused else ()
 
 
 def nothing_pairs(folder: Folder) -> UsageError:

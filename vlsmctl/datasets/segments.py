@@ -10,8 +10,7 @@ Source: DICOM PS3.3 A.51 and C.8.20 (segmentation IOD and image module), C.7.6.1
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -24,10 +23,9 @@ from pydicom.pixels import pixel_array
 
 from vlsmctl.datasets.folders import read_folder
 from vlsmctl.errors import UnreadableFile
-from vlsmctl.formats.dicom import has_preamble, read_header
+from vlsmctl.formats.dicom import has_preamble, read_header, refusing_dicom
 from vlsmctl.formats.naming import DICOM_SUFFIXES, scan_suffix
 from vlsmctl.formats.nifti import Grid
-from vlsmctl.quiet import without_warnings
 
 EXPORT = "export the labels as NIfTI (in 3D Slicer: Export to files) and put that in its place"
 _TYPES = ("BINARY", "LABELMAP")
@@ -98,13 +96,13 @@ def segmentation_planes(path: Path, grid: Grid) -> Callable[[int], NDArray[Any]]
     slices, misfit = _placed(segmentation, grid)
     if misfit:
         raise UnreadableFile(f"{path}: expected frames on the slices of the image, found {misfit}")
-    with _refusing(path):
+    with refusing_dicom(path):
         dataset = pydicom.dcmread(path)
 
     def read(index: int) -> NDArray[Any]:
         labels = np.zeros(segmentation.shape, np.int64)
         for number in slices.get(index, ()):
-            with _refusing(path):
+            with refusing_dicom(path):
                 values = _pixels(dataset, number, segmentation.shape)
             segment = segmentation.frames[number].segment
             lit = values if segment is None else (values != 0) * segment
@@ -140,7 +138,7 @@ def _is_dicom(path: Path) -> bool:
 
 @lru_cache(maxsize=4)
 def _read(path: Path, _: int) -> Segmentation:
-    with _refusing(path):
+    with refusing_dicom(path):
         header = pydicom.dcmread(path, stop_before_pixels=True)
         kind = str(header.get("SegmentationType", ""))
         if kind not in _TYPES:
@@ -194,17 +192,3 @@ def _placed(segmentation: Segmentation, grid: Grid) -> tuple[Mapping[int, list[i
             return {}, f"frame {number + 1} of {len(segmentation.frames)} on none of the {count} slices"
         slices[index].append(number)
     return slices, None
-
-
-@contextmanager
-def _refusing(path: Path) -> Iterator[None]:
-    """What pydicom says of a damaged file is left out, as it may quote the header."""
-    try:
-        with without_warnings():
-            yield
-    except UnreadableFile:
-        raise
-    except OSError as error:
-        raise UnreadableFile(f"{path}: cannot be read ({error.strerror or 'damaged'})") from error
-    except Exception as error:  # pydicom and the decoders each raise their own
-        raise UnreadableFile(f"{path}: damaged DICOM file ({type(error).__name__} while reading)") from None

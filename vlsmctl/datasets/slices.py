@@ -21,13 +21,12 @@ from pydicom.pixels import pixel_array
 
 from vlsmctl.datasets.segments import EXPORT, find_segmentation, segmentation_misfit, segmentation_planes
 from vlsmctl.errors import UnreadableFile
-from vlsmctl.formats.dicom import open_dicom
+from vlsmctl.formats.dicom import open_dicom, refusing_dicom
 from vlsmctl.formats.intensity import as_rgb, robust_range, to_grey
 from vlsmctl.formats.metaimage import metaimage_files, read_metaimage
 from vlsmctl.formats.nifti import Grid, SliceView, open_nifti, read_grid, read_planes, slice_view
 from vlsmctl.formats.records import Found
 from vlsmctl.formats.scan import find_scans
-from vlsmctl.quiet import without_warnings
 
 METAIMAGE_SUFFIX = ".mhd"
 # A stored plane [x, y] is a picture of y rows and x columns, as is a DICOM slice [column, row].
@@ -325,15 +324,9 @@ def _ordered_files(folder: Path) -> list[Path]:
 
 
 def _stored_values(path: Path) -> NDArray[Any]:
-    """The pixels of a DICOM file as stored, before any transform. pydicom's own messages are left out,
-    as they may quote the header."""
-    try:
-        with without_warnings():
-            values: NDArray[Any] = pixel_array(pydicom.dcmread(path))
-    except OSError as error:
-        raise UnreadableFile(f"{path}: cannot be read ({error.strerror or 'damaged'})") from error
-    except Exception as error:  # pydicom and the decoders each raise their own
-        raise UnreadableFile(f"{path}: damaged DICOM file ({type(error).__name__} while reading)") from None
+    """The pixels of a DICOM file as stored, before any transform."""
+    with refusing_dicom(path):
+        values: NDArray[Any] = pixel_array(pydicom.dcmread(path))
     if values.ndim != 2:
         raise UnreadableFile(f"{path}: expected one label number a pixel, found colours")
     return values

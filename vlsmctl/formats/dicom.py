@@ -155,7 +155,7 @@ def _arranged(source: Path, slices: list[_Slice]) -> tuple[list[_Slice], Geometr
 
 def _read_slice(path: Path) -> _Slice:
     header = _elements(path, _OPENING)
-    with _refusing(path):
+    with refusing_dicom(path):
         reason = _why_not(header) or _why_not_decodable(header) or _why_too_short(path, header)
         if reason:
             raise UnreadableFile(f"{path}: {reason}")
@@ -234,7 +234,7 @@ def _frame_reader(paths: Sequence[Path]) -> Callable[[int], NDArray[np.uint8]]:
         dataset, values = _decoded(paths[number])
         if values.ndim == 3:
             return values.astype(np.uint8)
-        with _refusing(paths[number]):
+        with refusing_dicom(paths[number]):
             windowed = _windowed(dataset, values)
         grey = windowed if windowed is not None else to_grey(values, *window())
         return as_rgb(255 - grey if dataset.PhotometricInterpretation == "MONOCHROME1" else grey)
@@ -244,7 +244,7 @@ def _frame_reader(paths: Sequence[Path]) -> Callable[[int], NDArray[np.uint8]]:
 
 def _decoded(path: Path) -> tuple[Any, NDArray[Any]]:
     """The file, and its pixels: [H, W] after the modality transform, or uint8 RGB [H, W, 3]."""
-    with _refusing(path):
+    with refusing_dicom(path):
         dataset = pydicom.dcmread(path)
         pixels = pixel_array(dataset)
         if dataset.PhotometricInterpretation == "PALETTE COLOR":
@@ -288,14 +288,14 @@ def _save(lit: NDArray[np.uint8], geometry: Geometry, target: Path) -> None:
 
 
 def _elements(path: Path, names: Sequence[str]) -> Any:
-    with _refusing(path):
+    with refusing_dicom(path):
         if not has_preamble(path):
             raise UnreadableFile(f'{path}: not a DICOM file (no "DICM" after its first 128 bytes)')
         return pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(names))
 
 
 @contextmanager
-def _refusing(path: Path) -> Iterator[None]:
+def refusing_dicom(path: Path) -> Iterator[None]:
     """Whatever a damaged file makes the readers raise comes out as UnreadableFile. What pydicom says
     of it is left out, as it may quote header values."""
     try:
