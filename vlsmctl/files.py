@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -31,6 +32,43 @@ def atomic_path(final: Path) -> Iterator[Path]:
         with suppress(OSError):
             temporary.unlink()
         raise
+
+
+@contextmanager
+def atomic_folder(final: Path) -> Iterator[Path]:
+    """An empty folder beside `final` to fill; on success its files are flushed to disk and it takes the
+    place of `final`, on any error it is removed."""
+    final.parent.mkdir(parents=True, exist_ok=True)
+    mark = uuid4().hex[:8]
+    temporary = final.with_name(f".{mark}.part.{final.name[-40:]}")
+    temporary.mkdir()
+    try:
+        yield temporary
+        for path in temporary.iterdir():
+            with path.open("r+b") as stream:
+                os.fsync(stream.fileno())
+        former = final.with_name(f".{mark}.former.{final.name[-40:]}")
+        replaces = final.exists()
+        if replaces:
+            final.rename(former)
+        try:
+            temporary.rename(final)
+        except BaseException:
+            if replaces:
+                former.rename(final)
+            raise
+        if replaces:
+            _remove(former)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def write_text(final: Path, text: str) -> None:

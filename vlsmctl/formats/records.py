@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,12 +45,13 @@ class Found:
     """One thing to predict: found, not yet opened. Small and picklable.
 
     root: the input (file or folder) that it was found through.
-    source: the file, or the folder of a DICOM series.
+    source: the file, or the folder of a DICOM series (where its files lie in several: the folder above
+        them all).
     relative: where it lies below the root, for naming the output.
     kind: "picture", "nifti" or "dicom".
     files: every file that belongs to it, in the order of their paths.
-    suffix: of its mask, ".png" or ".nii.gz".
-    series_number: 1, 2, 3 .. for several DICOM series in one folder.
+    series_number: 1, 2, 3 .. for several DICOM series, or parts of one, in one folder.
+    single: whether it is known to be a single frame.
     """
 
     root: Path
@@ -57,28 +59,111 @@ class Found:
     relative: Path
     kind: str
     files: tuple[Path, ...]
-    suffix: str
     series_number: int = 1
+    single: bool = False
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Something that was named as an input, or looks like a scan, and cannot be one; and why."""
+    """Something that was named as an input, or looks like a scan, and cannot be one; and why.
+
+    harmless: nothing was lost by passing it over (the masks of an earlier run, a second copy of a file).
+    """
 
     path: Path
     reason: str
+    harmless: bool = False
+
+
+@dataclass(frozen=True)
+class Window:
+    """The values to show as black and as white. ct_only: a named CT window, which says nothing of the
+    values of an MR or PET image."""
+
+    low: float
+    high: float
+    ct_only: bool = False
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How scans are read.
+
+    axis: what the slices of a NIfTI volume follow one another along, a voxel axis (0, 1, 2) or a plane
+        ("axial", "coronal", "sagittal"); None chooses, see `nifti.slice_view`.
+    window: None is automatic: the file's own, else robust percentiles.
+    """
+
+    axis: int | str | None = None
+    window: Window | None = None
+
+
+class Frames(Protocol):
+    """Arrays of one size, one a frame, in frame order; each may be read any number of times.
+
+    dtype: bool for masks, uint8 for label maps (0 is background), float32 for probabilities, or uint8
+    for probabilities in 255ths. scale: what a stored 1 stands for, 1/255 of the latter, else 1.
+    """
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(height, width)"""
+
+    @property
+    def dtype(self) -> np.dtype[Any]: ...
+
+    @property
+    def scale(self) -> float: ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, number: int, /) -> NDArray[Any]: ...
+
+
+@dataclass(frozen=True)
+class Code:
+    """A coded concept (DICOM PS3.3 section 8): value and meaning in a coding scheme, such as SCT."""
+
+    scheme: str
+    value: str
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One segment of a DICOM SEG. label: the prompt. frames: bool, or probabilities. category, kind:
+    the coded category and type of what it shows (for instance morphologically altered structure; polyp)."""
+
+    label: str
+    frames: Frames
+    category: Code
+    kind: Code
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What made a mask. model: in words; fingerprint: tells apart what the mask depends on (file, model,
+    options): the same fingerprint, the same mask."""
+
+    model: str
+    fingerprint: str
 
 
 @dataclass(frozen=True)
 class Scan:
     """An opened scan: frames out, masks in.
 
-    source, kind, suffix, series_number: as in `Found`.
+    source, kind: as in `Found`.
     frame_shape: (height, width) of every frame.
-    geometry: None where the file holds none (pictures, DICOM photographs).
+    geometry: of the whole scan; None where the file holds none (pictures, clips) or none that can be
+        trusted, see `no_volume`.
     read_frame: number of the frame -> uint8 RGB [H, W, 3]. Raises UnreadableFile on damaged pixels.
-    write_mask: (bool [H, W] masks, one a frame, in frame order; path) -> writes them in the scan's
-        native geometry under that path, all or nothing.
+    write_volume: (frames, path) -> one NIfTI (.nii.gz) on exactly the scan's grid; None where there is
+        no such grid, and then no_volume says why.
+    write_slices: (frames, folder) -> one NIfTI a slice, each in its own place; None where slices have none.
+    write_segments: (segments, origin, path) -> one DICOM SEG that refers to the source; for DICOM only.
+        All writers are all or nothing: they leave nothing half-written under the final name.
+    description: what the file says of itself, for the user's eyes alone (DICOM SeriesDescription).
     """
 
     source: Path
@@ -87,20 +172,14 @@ class Scan:
     frame_shape: tuple[int, int]
     geometry: Geometry | None
     read_frame: Callable[[int], NDArray[np.uint8]]
-    write_mask: Callable[[Iterable[Mask], Path], None]
-    suffix: str
-    series_number: int = 1
+    write_volume: Callable[[Frames, Path], None] | None = None
+    no_volume: str | None = None
+    write_slices: Callable[[Frames, Path], None] | None = None
+    write_segments: Callable[[Sequence[Segment], Origin, Path], None] | None = None
+    description: str = ""
 
 
-def checked_masks(masks: Iterable[Mask], count: int, shape: tuple[int, int]) -> Iterable[Mask]:
-    """The same masks; ValueError (a bug of the caller) unless all are there, bool and of that shape."""
-    seen = 0
-    for mask in masks:
-        if mask.dtype != np.bool_ or mask.shape != shape:
-            raise ValueError(f"mask {seen} is {mask.dtype} {mask.shape}, expected bool {shape}")
-        seen += 1
-        if seen > count:
-            raise ValueError(f"more masks than the {count} frames of the scan")
-        yield mask
-    if seen != count:
-        raise ValueError(f"{seen} masks for {count} frames")
+def check_frames(frames: Frames, count: int, shape: tuple[int, int]) -> None:
+    """ValueError (a bug of the caller) unless there is an array for every frame, of the frame's shape."""
+    if len(frames) != count or frames.shape != shape:
+        raise ValueError(f"{len(frames)} arrays of {frames.shape} for {count} frames of {shape}")
