@@ -27,6 +27,7 @@ from vlsmctl.checkpoint import (
 from vlsmctl.errors import UsageError
 from vlsmctl.models.build import Base
 from vlsmctl.models.clipseg import ClipSeg, fresh
+from vlsmctl.presence import Presence
 
 SHA = "0" * 64
 
@@ -141,10 +142,36 @@ def test_facts_that_cannot_be(tmp_path: Path, changed: dict[str, Any], expected:
         load_adapted(path)
 
 
+def test_presence_is_kept_with_the_adapter(tmp_path: Path, base: Base) -> None:
+    path = tmp_path / "adapter.safetensors"
+    presence = Presence(
+        slope=0.1 + 0.2, intercept=-1e-17, threshold=1 / 3, positives=31, negatives=9, auc=0.97
+    )
+    save_adapter(path, adapted(base), facts(presence=presence))
+    assert load_adapted(path).facts.presence == presence
+    for wrong in ({"slope": 1}, presence.model_dump() | {"threshold": -0.1}, [0.5]):
+        altered(path, presence=wrong)
+        with pytest.raises(UsageError, match="is not an adapter"):
+            read_adapter(path)
+
+
+def test_format_1_is_read_and_has_no_presence(tmp_path: Path) -> None:
+    """As the versions before presence wrote it: without the key."""
+    path = tmp_path / "adapter.safetensors"
+    document = json.loads(facts().model_dump_json()) | {"format": 1}
+    del document["presence"]
+    save_file({"adapter.x": torch.ones(1)}, path, {"vlsmctl": json.dumps(document)})
+    found, tensors = read_adapter(path)
+    assert (found, found.format) == (facts(format=1), 1)
+    assert found.presence is None
+    assert tensors["adapter.x"].tolist() == [1]
+
+
 def test_a_newer_format_says_so_even_with_facts_unknown_here(tmp_path: Path) -> None:
     path = tmp_path / "adapter.safetensors"
-    altered(path, format=ADAPTER_FORMAT + 1, something_new=[1])
-    with pytest.raises(UsageError, match=f"adapter format {ADAPTER_FORMAT + 1}") as caught:
+    assert ADAPTER_FORMAT == 2
+    altered(path, format=3, something_new=[1])
+    with pytest.raises(UsageError, match="adapter format 3, this vlsmctl reads up to 2") as caught:
         read_adapter(path)
     assert caught.value.hint == "pip install --upgrade vlsmctl"
 

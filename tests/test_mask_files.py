@@ -60,6 +60,44 @@ def test_files_of_other_kinds_and_hidden_ones_are_passed_over(tmp_path: Path) ->
     assert matched(tmp_path, pred, "case1.png README.txt .DS_Store") == ([("case1", None, "case1.png")], [])
 
 
+BESIDE = "case1.overlay.png case1.probability.png case1.probability.nii.gz case1.probability.tif"
+IN_PARTS = (
+    "case1.frames/0001.png case1.slices/0001.nii.gz case1.probability.frames/0001.png a/B.FRAMES/x/1.png"
+)
+
+
+@pytest.mark.parametrize("others", [BESIDE, BESIDE.upper(), f"a/{BESIDE}", IN_PARTS, "case2.overlay.png"])
+def test_what_predict_writes_beside_its_masks_is_passed_over(tmp_path: Path, others: str) -> None:
+    expected: tuple[list[Named], list[str]] = [("case1", None, "case1.png")], []
+    assert matched(tmp_path / "beside predictions", f"case1.png {others}", "case1.png") == expected
+    assert matched(tmp_path / "beside targets", "case1.png", f"case1.png {others}") == expected
+
+
+def test_overlays_of_prompts_are_passed_over(tmp_path: Path) -> None:
+    pred = "a__polyp.png a__polyp.overlay.png a__wound.png a__wound.probability.png a.overlay.png"
+    pairs, extra = matched(tmp_path, pred, "a.png")
+    assert pairs == [("a", "polyp", "a__polyp.png"), ("a", "wound", "a__wound.png")]
+    assert extra == []
+
+
+@pytest.mark.parametrize(
+    "name", ["overlay", "my.overlay", "probability", "frames", "case.frame", "frames/1"]
+)
+def test_names_that_only_look_like_it_are_masks(tmp_path: Path, name: str) -> None:
+    file = f"{name}.jpg"
+    assert matched(tmp_path, file, file) == ([(name, None, Path(file).name)], [])
+
+
+def test_a_folder_of_frames_may_be_given_itself(tmp_path: Path) -> None:
+    pred, gt = (touch(tmp_path / side / "case1.frames", "0001.png 0002.png") for side in ("pred", "gt"))
+    assert [pair.id for pair in match_folders(pred, gt)[0]] == ["0001", "0002"]
+
+
+def test_a_folder_with_nothing_but_overlays_and_frames_has_no_masks(tmp_path: Path) -> None:
+    with pytest.raises(NoReadableInput, match=r"no mask files.*--pred.*passed over: 8 overlays"):
+        matched(tmp_path, f"{BESIDE} {IN_PARTS}", "case1.png")
+
+
 @pytest.mark.skipif(sys.platform == "darwin", reason="macOS holds both spellings for one name")
 def test_one_letter_spelt_in_two_ways_is_one_name(tmp_path: Path) -> None:
     decomposed, composed = "pie\u0301.png", "pi\u00e9.png"

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
@@ -12,14 +15,18 @@ import torch
 from PIL import Image
 
 from vlsmctl import prediction
+from vlsmctl.cases import Options, plan_cases
 from vlsmctl.datasets.build import prepare
 from vlsmctl.datasets.manifest import read_manifest
 from vlsmctl.errors import UnreadableFile
 from vlsmctl.evaluation import score_cases
-from vlsmctl.formats.raster import read_mask_picture
-from vlsmctl.formats.scan import Found, Scan, find_scans, open_scan
+from vlsmctl.formats.raster import read_label_picture, read_mask_picture
+from vlsmctl.formats.records import Found, Reading, Scan
+from vlsmctl.formats.scan import find_scans, open_scan
 from vlsmctl.ledger import LEDGER, Entry, read_ledger
-from vlsmctl.prediction import Predictor, encode, predict, predictor_from_model, segment
+from vlsmctl.prediction import Watch, predict
+from vlsmctl.predictor import Cut, Predictor, encode, predictor_from_model, ready, segment
+from vlsmctl.presence import Presence
 from vlsmctl.runtime import StopFlag
 from vlsmctl.scoring import predict_split
 
@@ -50,13 +57,18 @@ def run(
     batch_size: int = 3,
     stop: StopFlag | None = None,
     threshold: float = 0.5,
+    prompts: tuple[str, ...] = ("red polyp",),
+    **options: Any,
 ) -> tuple[list[Entry], int]:
     found, problems = find_scans([folder])
-    assert not problems
-    return predict(
-        predictor, found, ["red polyp"], out, threshold=threshold, batch_size=batch_size, overwrite=False,
-        stop=stop or StopFlag(),
-    )  # fmt: skip
+    chosen = Options(cut=Cut(threshold), batch_size=batch_size, **options)
+    cases = plan_cases(found, [prompts for _ in found], predictor, chosen)
+    outcome = predict(predictor, cases, out, chosen, stop=stop or StopFlag(), problems=problems)
+    return outcome.entries, outcome.before
+
+
+def by_name(entries: Sequence[Entry]) -> dict[str, Entry]:
+    return {Path(entry.input).name: entry for entry in entries}
 
 
 def masks(out: Path) -> dict[str, np.ndarray]:
@@ -73,7 +85,7 @@ def test_masks_do_not_depend_on_the_batch_size(predictor: Predictor, scans: Path
     for name, mask in first.items():
         # rounding may tip single pixels that lie on the threshold
         assert (mask != second[name]).mean() < 1e-3, name
-    assert [entry.frames for entry in entries] == [1, 1, 1, 1, 5]
+    assert by_name(entries)["volume.nii.gz"].frames == 5
     assert any(0 < mask.mean() < mask.max() for mask in first.values())  # there was something to compare
 
 
@@ -81,8 +93,8 @@ def test_masks_do_not_depend_on_the_batch_size(predictor: Predictor, scans: Path
 def test_a_scan_that_fails_half_way_costs_only_itself(
     predictor: Predictor, scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: Exception
 ) -> None:
-    def opened(found: Found) -> Scan:
-        scan = open_scan(found)
+    def opened(found: Found, reading: Reading) -> Scan:
+        scan = open_scan(found, reading)
         if found.kind != "nifti":
             return scan
 
@@ -142,30 +154,64 @@ def test_the_ledger_is_json_lines_and_keeps_the_last_word(
     entries, _ = run(predictor, scans, tmp_path / "out", threshold=1e-6)
     lines = (tmp_path / "out" / LEDGER).read_text(encoding="utf-8").splitlines()
     assert [json.loads(line)["input"] for line in lines] == [entry.input for entry in entries]
-    known = read_ledger(tmp_path / "out" / LEDGER)
+    known = read_ledger(tmp_path / "out")
     volume = next(entry for entry in known.values() if entry.output == "volume.nii.gz")
     assert volume.foreground
     assert volume.volume_ml == pytest.approx(volume.foreground * 5 / 1000, abs=1e-4)
 
 
 def test_the_prompt_is_what_decides(predictor: Predictor) -> None:
-    """Conditions of several prompts give the results of each prompt alone."""
-    picture = np.full((96, 96, 3), 120, np.uint8)
-    condition = encode(predictor, ["red polyp", "blue polyp"])
-    both = segment(predictor, [picture], [condition[:1], condition[1:]], 0.5)
-    alone = segment(predictor, [picture], [encode(predictor, ["blue polyp"])], 0.5)
-    assert both[1][0].probability == pytest.approx(alone[0][0].probability, abs=1e-5)
-    assert both[0][0].probability != both[1][0].probability
+    """Several prompts give the results of each prompt alone; pictures may be asked different things."""
+    rng = np.random.default_rng(3)
+    pictures = [ready(predictor, rng.integers(0, 256, (96, 80, 3), dtype=np.uint8)) for _ in range(3)]
+    conditions = encode(predictor, ["red polyp", "blue polyp"])
+    mixed = segment(predictor, pictures, [[0, 1], [1], []], conditions, Cut())
+    assert [len(results) for results in mixed] == [2, 1, 0]
+    for number, row, result in ((0, 0, mixed[0][0]), (0, 1, mixed[0][1]), (1, 1, mixed[1][0])):
+        ((alone,),) = segment(predictor, [pictures[number]], [[row]], conditions, Cut())
+        assert result.confidence == pytest.approx(alone.confidence, abs=1e-5)
+    assert mixed[0][0].confidence != mixed[0][1].confidence
+
+
+def test_in_batches_of_one_size_a_mask_has_the_same_bits_whatever_shares_the_batch(
+    predictor: Predictor,
+) -> None:
+    rng = np.random.default_rng(5)
+    pictures = [ready(predictor, rng.integers(0, 256, (70, 90, 3), dtype=np.uint8)) for _ in range(6)]
+    conditions, cut = encode(predictor, ["red polyp"]), Cut(keep_probabilities=True)
+
+    def probabilities(*numbers: int) -> list[np.ndarray]:
+        chosen = [pictures[number] for number in numbers]
+        found = segment(predictor, chosen, [[0] for _ in chosen], conditions, cut, batch_size=4)
+        return [results[0].probabilities for results in found]  # type: ignore[misc]
+
+    alone = [probabilities(number)[0] for number in range(6)]
+    for numbers in ((0, 1, 2, 3), (5, 4), (3, 2, 5)):
+        for number, found in zip(numbers, probabilities(*numbers), strict=True):
+            assert np.array_equal(found, alone[number])
+
+
+def test_below_the_presence_threshold_nothing_is_marked(predictor: Predictor) -> None:
+    rng = np.random.default_rng(7)
+    pictures = [ready(predictor, rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)) for _ in range(4)]
+    calibrated = replace(
+        predictor,
+        presence=Presence(slope=1.0, intercept=0.0, threshold=0.5, positives=1, negatives=1, auc=1.0),
+    )
+    conditions, asked = encode(predictor, ["red polyp"]), [[0]] * 4
+    before = [one for (one,) in segment(calibrated, pictures, asked, conditions, Cut(1e-6))]
+    values = sorted(one.presence or 0.0 for one in before)
+    assert len(set(values)) == 4
+    between = (values[1] + values[2]) / 2
+    after = [one for (one,) in segment(calibrated, pictures, asked, conditions, Cut(1e-6, between))]
+    assert [bool(one.mask.any()) for one in after] == [(one.presence or 0.0) > between for one in before]
+    assert [one.presence for one in after] == [one.presence for one in before]
 
 
 def test_what_is_no_scan_is_in_the_ledger_too(predictor: Predictor, scans: Path, tmp_path: Path) -> None:
     (scans / "text.dcm").write_text("not a scan", encoding="utf-8")
-    found, problems = find_scans([scans])
     for _ in range(2):  # the second run finds it there already
-        predict(
-            predictor, found, ["polyp"], tmp_path / "out", threshold=0.5, batch_size=4, overwrite=False,
-            stop=StopFlag(), problems=problems,
-        )  # fmt: skip
+        run(predictor, scans, tmp_path / "out")
     lines = (tmp_path / "out" / LEDGER).read_text(encoding="utf-8").splitlines()
     skipped = [line for line in map(json.loads, lines) if line["status"] == "skipped"]
     assert [Path(line["input"]).name for line in skipped] == ["text.dcm"]
@@ -175,31 +221,164 @@ def test_what_is_no_scan_is_in_the_ledger_too(predictor: Predictor, scans: Path,
 def test_output_that_is_not_finite_is_a_failure_of_that_case(
     predictor: Predictor, scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = predictor.model.decode
+    whole = predictor.model.encode_images
 
-    def decode(activations: list[torch.Tensor], condition: torch.Tensor) -> torch.Tensor:
-        logits = whole(activations, condition)
-        return logits * float("nan") if len(logits) == 1 else logits
+    def encode_images(image: torch.Tensor) -> list[torch.Tensor]:
+        dark = image.flatten(1).mean(1) < -1.5  # the black picture, whatever shares its batch
+        factor = torch.where(dark, float("nan"), 1.0)[:, None, None]
+        return [state * factor for state in whole(image)]
 
-    monkeypatch.setattr(predictor.model, "decode", decode)
-    entries, _ = run(predictor, scans, tmp_path / "out", batch_size=4)  # 9 frames: the last is alone
-    failed = [Path(entry.input).name for entry in entries if entry.status == "failed"]
-    assert failed == ["volume.nii.gz"]
+    Image.new("RGB", (40, 40)).save(scans / "1.png")
+    monkeypatch.setattr(predictor.model, "encode_images", encode_images)
+    entries, _ = run(predictor, scans, tmp_path / "out", batch_size=4)
+    failed = [entry for entry in entries if entry.status == "failed"]
+    assert [Path(entry.input).name for entry in failed] == ["1.png"]
+    assert "FloatingPointError" in str(failed[0].reason)
 
 
-def test_a_batch_that_does_not_fit_is_done_one_by_one(
+def _predict_all(
+    predictor: Predictor, scans: Path, out: Path, batch_size: int
+) -> tuple[list[Entry], list[str]]:
+    said: list[str] = []
+    found, _ = find_scans([scans])
+    options = Options(batch_size=batch_size)
+    cases = plan_cases(found, [("polyp",) for _ in found], predictor, options)
+    outcome = predict(predictor, cases, out, options, stop=StopFlag(), watch=Watch(say=said.append))
+    return outcome.entries, said
+
+
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("GPU"), RuntimeError("MPS backend out of memory")]
+)
+def test_a_batch_that_does_not_fit_is_halved_down_to_one(
+    predictor: Predictor, scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    whole, sizes = predictor.model.encode_images, []
+
+    def encode_images(image: torch.Tensor) -> list[torch.Tensor]:
+        sizes.append(len(image))
+        if len(image) > 1:
+            raise error
+        return whole(image)
+
+    monkeypatch.setattr(predictor.model, "encode_images", encode_images)
+    entries, said = _predict_all(predictor, scans, tmp_path / "out", 4)
+    assert {entry.status for entry in entries} <= {"done", "empty"}
+    assert sizes == [4, 2] + [1] * 9  # nothing is tried again at a size that failed
+    assert [text.rsplit(" ", 1)[1] for text in said] == ["2", "1"]
+
+
+def test_out_of_memory_for_one_picture_goes_on_on_the_cpu(
+    predictor: Predictor, scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The GPU is played: its device says cuda until the model is moved."""
+    played = replace(predictor, device=_PlayedGpu())  # type: ignore[arg-type]
+    monkeypatch.setattr("vlsmctl.prediction.moved", lambda one, device: replace(one, device=device))
+    monkeypatch.setattr("vlsmctl.prediction.encode", lambda _, prompts: encode(predictor, prompts))
+    whole = segment
+
+    def on_gpu(one: Predictor, *arguments: Any, **further: Any) -> Any:
+        if isinstance(one.device, _PlayedGpu):
+            raise torch.OutOfMemoryError("GPU")
+        return whole(one, *arguments, **further)
+
+    monkeypatch.setattr("vlsmctl.prediction.segment", on_gpu)
+    entries, said = _predict_all(played, scans, tmp_path / "out", 2)
+    assert {entry.status for entry in entries} <= {"done", "empty"}
+    assert len(said) == 2
+    assert "CPU" in said[-1]
+
+
+class _PlayedGpu:
+    type = "played"
+
+    def __str__(self) -> str:
+        return "played:0"
+
+
+def test_out_of_memory_on_the_cpu_for_one_picture_costs_that_case(
     predictor: Predictor, scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = predictor.model.encode_images
 
     def encode_images(image: torch.Tensor) -> list[torch.Tensor]:
-        if len(image) > 1:
-            raise torch.OutOfMemoryError("as a small GPU would say")
+        if len(image) > 1 or bool(image.mean() < -1.5):
+            raise MemoryError
         return whole(image)
 
+    Image.new("RGB", (40, 40)).save(scans / "2.png")
     monkeypatch.setattr(predictor.model, "encode_images", encode_images)
-    entries, _ = run(predictor, scans, tmp_path / "out", batch_size=4)
-    assert [entry.frames for entry in entries] == [1, 1, 1, 1, 5]
+    entries, _ = _predict_all(predictor, scans, tmp_path / "out", 2)
+    assert [Path(entry.input).name for entry in entries if entry.status == "failed"] == ["2.png"]
+
+
+@pytest.mark.parametrize("workers", [0, 1, 4])
+def test_workers_change_nothing(predictor: Predictor, scans: Path, tmp_path: Path, workers: int) -> None:
+    run(predictor, scans, tmp_path / "out", workers=workers)
+    run(predictor, scans, tmp_path / "expected", workers=2)
+    first, second = masks(tmp_path / "out"), masks(tmp_path / "expected")
+    for name, mask in first.items():
+        assert np.array_equal(mask, second[name]), name
+
+
+def test_several_prompts_one_file_each_or_one_label_map(
+    predictor: Predictor, scans: Path, tmp_path: Path
+) -> None:
+    prompts = ("red polyp", "blue polyp")
+    entries, _ = run(predictor, scans, tmp_path / "apart", prompts=prompts, threshold=0.05)
+    assert {entry.output for entry in entries} >= {"0__red-polyp.png", "volume__blue-polyp.nii.gz"}
+    entries, _ = run(predictor, scans, tmp_path / "one", prompts=prompts, threshold=0.05, combine=True)
+    assert {entry.output for entry in entries} == {"0.png", "1.png", "2.png", "3.png", "volume.nii.gz"}
+    for name in ("0", "1", "2", "3"):
+        labels = read_label_picture(tmp_path / "one" / f"{name}.png")
+        apart = [
+            read_mask_picture(tmp_path / "apart" / f"{name}__{slug}.png") > 0
+            for slug in ("red-polyp", "blue-polyp")
+        ]
+        assert np.array_equal(labels > 0, apart[0] | apart[1])
+        for label, mask in ((1, apart[0]), (2, apart[1])):
+            assert not (labels == label)[~mask].any()
+            counted = next(e for e in entries if e.output == f"{name}.png" and e.label == label)
+            assert counted.foreground == int((labels == label).sum())
+    assert run(predictor, scans, tmp_path / "one", prompts=prompts, threshold=0.05, combine=True)[1] == 10
+
+
+@pytest.mark.parametrize(("kind", "name"), [("float", "0.probability.tif"), ("8bit", "0.probability.png")])
+def test_probabilities_agree_with_the_mask(
+    predictor: Predictor, scans: Path, tmp_path: Path, kind: str, name: str
+) -> None:
+    entries, _ = run(predictor, scans, tmp_path / "out", probabilities=kind, threshold=0.25)
+    with Image.open(tmp_path / "out" / name) as picture:
+        values = np.asarray(picture, np.float32) / (1 if kind == "float" else 255)
+    mask = read_mask_picture(tmp_path / "out" / "0.png") > 0
+    assert 0 <= values.min() <= values.max() <= 1
+    assert not (mask & (values < 0.248)).any()
+    assert not (~mask & (values > 0.252)).any()
+    volume = by_name(entries)["volume.nii.gz"]
+    assert volume.probabilities == "volume.probability.nii.gz"
+    numbers = nibabel.load(tmp_path / "out" / "volume.probability.nii.gz").get_fdata()
+    mask = np.asarray(nibabel.load(tmp_path / "out" / "volume.nii.gz").dataobj) > 0
+    assert not (mask & (numbers < 0.248)).any()
+    assert not (~mask & (numbers > 0.252)).any()
+
+
+def test_the_published_resizing_makes_blocks(predictor: Predictor, tmp_path: Path) -> None:
+    """Nearest neighbour repeats pixels of the model's size; the smooth way does not."""
+    size = predictor.preprocessing.image_size
+    picture = np.random.default_rng(4).integers(0, 256, (4 * size, 4 * size, 3), dtype=np.uint8)
+    conditions = encode(predictor, ["polyp"])
+
+    def probabilities(smooth: bool) -> np.ndarray:
+        cut = Cut(smooth=smooth, keep_probabilities=True)
+        ((found,),) = segment(predictor, [ready(predictor, picture)], [[0]], conditions, cut)
+        assert found.probabilities is not None
+        return found.probabilities
+
+    blocks = probabilities(False)
+    assert np.array_equal(blocks, np.kron(blocks[::4, ::4], np.ones((4, 4), np.float32)))
+    smooth = probabilities(True)
+    assert np.abs(smooth - blocks).max() > 0
+    assert np.abs(smooth[2::4, 2::4] - blocks[2::4, 2::4]).mean() < 0.05
 
 
 def test_an_unreadable_picture_of_a_data_set_fails_alone(predictor: Predictor, tmp_path: Path) -> None:

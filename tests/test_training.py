@@ -8,23 +8,29 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
-from vlsmctl import runs
+from vlsmctl import runs, training
 from vlsmctl.checkpoint import load_adapted, read_adapter, read_state
 from vlsmctl.config import Preset, load_preset
 from vlsmctl.datasets.build import prepare
 from vlsmctl.datasets.manifest import Manifest, read_manifest
 from vlsmctl.errors import UsageError
+from vlsmctl.formats.raster import read_mask_picture, read_picture
 from vlsmctl.losses import LOSSES
 from vlsmctl.models.build import build
+from vlsmctl.preprocessing import Preprocessing
+from vlsmctl.presence import Presence, calibrate, presence_score
 from vlsmctl.resume import EpochLine, Progress
 from vlsmctl.runtime import StopFlag
-from vlsmctl.training import Fitted, fit, forward
+from vlsmctl.training import Fitted, fit
+from vlsmctl.validation import forward
 
 METHODS = ["dense-vlc", "shallow-vlc", "decoder", "full"]
 
@@ -47,9 +53,19 @@ class Silent:
 
 @pytest.fixture(scope="module")
 def manifest(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
+    """Two of its six validation pictures show no polyp, and plainly so: they are black."""
     out = tmp_path_factory.mktemp("data")
-    prepare("phantom", None, out, counts=(10, 4, 2))
-    return read_manifest(out / "phantom")
+    prepare("phantom", None, out, seed=4, counts=(10, 6, 2))
+    manifest = read_manifest(out / "phantom")
+    without = [record for record in manifest.split("val") if record.foreground == 0]
+    assert len(without) == 2
+    for record in without:
+        Image.new("RGB", (record.width, record.height)).save(manifest.folder / record.image)
+    return manifest
+
+
+def presence_of(run: Path) -> Presence | None:
+    return read_adapter(run / runs.ADAPTER)[0].presence
 
 
 def preset(method: str, **train: Any) -> Preset:
@@ -112,12 +128,14 @@ def test_stopped_within_an_epoch_and_resumed_equals_uninterrupted(
     half = train(manifest, tmp_path / "cut", method, augment="light", stop=stop, watcher=watcher)
     assert half.interrupted
     assert half.progress.epoch == 1
+    assert half.presence is presence_of(tmp_path / "cut") is None
     assert runs.read_run(tmp_path / "cut")["status"] == "interrupted"
     resumed = train(manifest, tmp_path / "cut", method, augment="light", resume=True)
     assert resumed.progress == whole.progress
     for name in (runs.ADAPTER, runs.STATE):
         assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
     assert losses(tmp_path / "cut") == losses(tmp_path / "whole")
+    assert resumed.presence == whole.presence == presence_of(tmp_path / "whole") is not None
 
 
 def test_killed_after_the_adapter_but_before_the_state(manifest: Manifest, tmp_path: Path) -> None:
@@ -164,6 +182,10 @@ def test_method_none_trains_nothing_and_is_scored(manifest: Manifest, tmp_path: 
     facts, tensors = read_adapter(tmp_path / runs.ADAPTER)
     assert (fitted.trainable, tensors, facts.method) == (0, {}, "none")
     assert 0 <= fitted.progress.best_dice <= 1
+    assert facts.presence == fitted.presence is not None
+    before = (tmp_path / runs.ADAPTER).read_bytes()
+    train(manifest, tmp_path, "none", resume=True)
+    assert (tmp_path / runs.ADAPTER).read_bytes() == before
 
 
 def test_run_json_says_what_is_needed_to_repeat_it(manifest: Manifest, tmp_path: Path) -> None:
@@ -179,6 +201,91 @@ def test_run_json_says_what_is_needed_to_repeat_it(manifest: Manifest, tmp_path:
     assert list((tmp_path / "tensorboard").iterdir())
     facts, _ = read_adapter(tmp_path / runs.ADAPTER)
     assert (facts.base, facts.class_prompt, facts.image_size) == ("tiny", "polyp", 64)
+
+
+def scores_by_hand(run: Path, manifest: Manifest) -> tuple[list[float], list[bool], list[float]]:
+    """Score, presence and Dice of the validation pictures by the adapter file alone, one by one."""
+    model, preprocessing = load_adapted(run / runs.ADAPTER).base.model, Preprocessing(64)
+    scores, present, dice = [], [], []
+    for record in sorted(manifest.split("val"), key=lambda record: record.id):
+        picture = preprocessing.resize_image(read_picture(manifest.folder / record.image))
+        native = read_mask_picture(manifest.folder / record.mask)
+        mask = torch.tensor(preprocessing.resize_mask(native) > 127)
+        image = torch.tensor(picture).permute(2, 0, 1)[None]
+        with torch.no_grad():
+            logits = forward(model, image, ["polyp"], torch.device("cpu"))
+        found, both = logits[0, 0] > 0, int(((logits[0, 0] > 0) & mask).sum())
+        sizes = int(found.sum()) + int(mask.sum())
+        scores.append(float(presence_score(logits)))
+        present.append(bool((native > 127).any()))
+        dice.append(2 * both / sizes if sizes else 1.0)
+    return scores, present, dice
+
+
+@pytest.mark.parametrize("method", ["dense-vlc", "none"])
+def test_presence_is_calibrated_with_the_adapter_that_is_kept(
+    manifest: Manifest, tmp_path: Path, method: str
+) -> None:
+    """Not with the last epoch's, where the best came before; that one stays in the file."""
+    settings = {"method": method, "image_size": 64, "prompts.eval": "p1", "train.lr": "null",
+                "train.batch_size": 4, "train.min_delta": 1}  # fmt: skip
+    for epochs in (1, 4):
+        run = tmp_path / str(epochs)
+        run.mkdir()
+        changed = [f"{key}={value}" for key, value in settings.items()]
+        chosen = load_preset("phantom", [*changed, f"train.epochs={epochs}"])
+        fitted = fit(chosen, build("tiny"), manifest, run, stop=StopFlag(), watcher=Silent())
+    first, run = tmp_path / "1", tmp_path / "4"
+    assert (run / runs.ADAPTER).read_bytes() == (first / runs.ADAPTER).read_bytes()
+    assert fitted.progress.best_epoch < fitted.progress.epoch or method == "none"
+    expected, found = calibrate(*scores_by_hand(run, manifest)), presence_of(run)
+    assert expected is not None
+    assert found is not None
+    assert found.model_dump() == pytest.approx(expected.model_dump(), rel=1e-3)
+    assert (found.positives, found.negatives, found.auc) == (4, 2, 1)
+    assert found.slope > 0.1
+    assert runs.read_run(run)["presence"] == found.model_dump()
+    ended = training.finished(run)
+    assert ended is not None
+    assert ended.presence == fitted.presence == found
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_validation_set_of_one_kind_teaches_no_presence(
+    manifest: Manifest, tmp_path: Path, kept: bool
+) -> None:
+    records = tuple(one for one in manifest.records if one.split != "val" or (one.foreground > 0) == kept)
+    fitted = train(replace(manifest, records=records), tmp_path, "dense-c", epochs=1)
+    document = runs.read_run(tmp_path)
+    assert fitted.presence is presence_of(tmp_path) is document["presence"] is None
+    with_or_without = "without" if kept else "with"
+    assert document["presence_missing"] == f"the validation set has no picture {with_or_without} a target"
+
+
+@pytest.mark.parametrize("step", ["calibrate_adapter", "_write_end"])
+@pytest.mark.parametrize("method", ["dense-vlc", "none"])
+def test_killed_around_calibration_and_resumed_equals_uninterrupted(
+    manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str, step: str
+) -> None:
+    whole = train(manifest, tmp_path / "whole", method, epochs=2)
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, step, killed)
+        with pytest.raises(KeyboardInterrupt):
+            train(manifest, tmp_path / "cut", method, epochs=2)
+    assert runs.read_run(tmp_path / "cut")["status"] == "running"
+    assert training.finished(tmp_path / "cut") is None
+    assert (presence_of(tmp_path / "cut") is None) == (step == "calibrate_adapter")
+    resumed = train(manifest, tmp_path / "cut", method, epochs=2, resume=True)
+    assert resumed.presence == whole.presence is not None
+    for name in (runs.ADAPTER, runs.STATE) if method != "none" else (runs.ADAPTER,):
+        assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    ends = [runs.read_run(tmp_path / name) for name in ("whole", "cut")]
+    assert [end["presence"] for end in ends] == [whole.presence.model_dump()] * 2
+    assert [end["status"] for end in ends] == ["finished"] * 2
 
 
 def test_a_damaged_state_is_refused(manifest: Manifest, tmp_path: Path) -> None:
@@ -253,6 +360,8 @@ def test_two_processes_train_as_one(manifest: Manifest, tmp_path: Path) -> None:
     found = {name: runs.find_run(None, tmp_path / name) for name in launch}
     assert runs.read_run(found["two"])["processes"] == 2
     one, two = (read_adapter(folder / runs.ADAPTER)[1] for folder in found.values())
+    calibrated = [presence_of(folder) for folder in found.values()]
+    assert [(one.positives, one.negatives) for one in calibrated if one] == [(4, 2)] * 2
     assert set(one) == set(two)
     for key, value in one.items():
         # Adam turns rounding into whole steps where a gradient is nearly zero, so single entries may

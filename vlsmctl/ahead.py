@@ -1,51 +1,74 @@
-"""Runs a generator ahead of who takes its items, so that reading and computing overlap."""
+"""Runs generators ahead of who takes their items, so that reading and computing overlap."""
 
 from __future__ import annotations
 
+import itertools
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 
+_POLL = 0.2  # seconds between looks at whether anybody still wants the items
+
 
 def ahead(items: Iterator[T], depth: int) -> Iterator[T]:
     """The same items, produced by a thread that runs at most `depth` items ahead of who takes them."""
-    ready: queue.Queue[tuple[str, Any]] = queue.Queue(maxsize=depth)
-    given_up = threading.Event()
+    return ahead_of_all(iter([items]), workers=1, depth=depth)
 
-    def produce() -> None:
-        try:
-            for item in items:
-                while not given_up.is_set():
-                    try:
-                        ready.put(("item", item), timeout=0.2)
-                        break
-                    except queue.Full:
-                        continue
-                if given_up.is_set():
-                    return
-            last: tuple[str, Any] = ("end", None)
-        except BaseException as error:  # handed to the taker, who raises it
-            last = ("error", error)
+
+def ahead_of_all(sources: Iterator[Iterable[T]], *, workers: int, depth: int) -> Iterator[T]:
+    """The items of all sources, read by `workers` threads that run at most `depth` items ahead.
+
+    Each source is read by one thread from its beginning to its end, and the next source is asked for when
+    a thread is free: the items of one source keep their order, those of different sources mix. With no
+    workers, everything is read where the items are taken, one source after the other. An error of a
+    source is raised to the taker and ends it all.
+    """
+    if workers == 0:
+        yield from itertools.chain.from_iterable(sources)
+        return
+    ready: queue.Queue[tuple[str, Any]] = queue.Queue(maxsize=depth)
+    given_up, turn = threading.Event(), threading.Lock()
+
+    def put(kind: str, value: Any) -> None:
         while not given_up.is_set():
             try:
-                ready.put(last, timeout=0.2)
+                ready.put((kind, value), timeout=_POLL)
                 return
             except queue.Full:
                 continue
 
-    thread = threading.Thread(target=produce, daemon=True)
-    thread.start()
+    def produce() -> None:
+        try:
+            while not given_up.is_set():
+                with turn:
+                    source = next(sources, None)
+                if source is None:
+                    break
+                for item in source:
+                    put("item", item)
+                    if given_up.is_set():
+                        return
+            put("end", None)
+        except BaseException as error:  # handed to the taker, who raises it
+            put("error", error)
+
+    threads = [threading.Thread(target=produce, daemon=True) for _ in range(workers)]
+    for thread in threads:
+        thread.start()
     try:
-        while True:
+        ended = 0
+        while ended < workers:
             kind, value = ready.get()
-            if kind == "end":
-                return
             if kind == "error":
                 raise value
-            yield value
+            if kind == "item":
+                yield value
+            else:
+                ended += 1
     finally:
         given_up.set()
-        thread.join()
+        for thread in threads:
+            thread.join()

@@ -17,8 +17,9 @@ from vlsmctl.errors import UsageError
 from vlsmctl.files import atomic_path
 from vlsmctl.models.build import MODELS, Base, build
 from vlsmctl.preprocessing import IMAGENET_MEAN, IMAGENET_STD, INTERPOLATION
+from vlsmctl.presence import Presence
 
-ADAPTER_FORMAT = 1
+ADAPTER_FORMAT = 2  # 2: presence. Files of format 1 are read as well; they have none
 STATE_FORMAT = 1
 
 
@@ -28,7 +29,8 @@ class AdapterFacts(BaseModel):
     base_sha256: hash of the base model it was trained on. image_size, mean, std, interpolation: how a
     picture becomes its input. class_prompt: what `predict` asks for when no prompt is given (p1 of the
     data set). classes, prompts: the class words and the prompt templates it was trained with.
-    manifest_sha256: the data it was trained on.
+    manifest_sha256: the data it was trained on. presence: tells pictures without the target apart; None
+    where the validation set had nothing to learn that from, or training was not finished.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -50,6 +52,7 @@ class AdapterFacts(BaseModel):
     manifest_sha256: str
     licences: dict[str, str]
     vlsmctl: str
+    presence: Presence | None = None
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import TypeVar
+from contextlib import contextmanager, nullcontext
+from typing import Protocol, TypeVar
 
 from rich.console import Console
 from rich.progress import (
@@ -23,6 +23,7 @@ T = TypeVar("T")
 
 PIPED_WIDTH = 160  # columns of a table that goes into a file or a pipe
 PLAIN_INTERVAL = 10  # seconds between lines where there is no terminal
+STATUS_INTERVAL = 0.2  # seconds between changes where there is one
 
 _state = {"quiet": False, "verbose": False}
 
@@ -70,25 +71,54 @@ def bars(*fields: str) -> Progress:
     )  # fmt: skip
 
 
+class Tick(Protocol):
+    """Counts one more, or a part of one."""
+
+    def __call__(self, amount: float = 1, /) -> None: ...
+
+
 @contextmanager
-def live_count(description: str, total: int) -> Iterator[Callable[[], None]]:
+def live_count(description: str, total: int) -> Iterator[Tick]:
     """Counts up to `total` by calls of what it gives: a bar, or a plain line now and then."""
     screen = console()
     if screen.is_terminal and not screen.quiet:
         with _counting_bar(screen) as progress:
             task = progress.add_task(description, total=total)
-            yield lambda: progress.advance(task)
+            yield lambda amount=1, /: progress.advance(task, amount)
         return
+    done, said = 0.0, time.monotonic()
+
+    def tick(amount: float = 1, /) -> None:
+        nonlocal done, said
+        done += amount
+        if time.monotonic() - said > PLAIN_INTERVAL:
+            said = time.monotonic()
+            share = f" ({done / total:.0%})" if done % 1 else ""
+            screen.print(f"{description}: {int(done)} of {total}{share}", markup=False)
+
+    yield tick
+
+
+@contextmanager
+def live_tally(description: str) -> Iterator[Callable[[], None]]:
+    """Counts what has no known end: shown while it grows, or in a plain line now and then."""
+    screen = console()
     done, said = 0, time.monotonic()
+    status = screen.status(description) if screen.is_terminal and not screen.quiet else None
 
     def tick() -> None:
         nonlocal done, said
         done += 1
-        if time.monotonic() - said > PLAIN_INTERVAL:
-            said = time.monotonic()
-            screen.print(f"{description}: {done} of {total}", markup=False)
+        now = time.monotonic()
+        if status is not None and now - said > STATUS_INTERVAL:
+            said = now
+            status.update(f"{description}: {done:,}")
+        elif status is None and now - said > PLAIN_INTERVAL:
+            said = now
+            screen.print(f"{description}: {done:,}", markup=False)
 
-    yield tick
+    with status or nullcontext():
+        yield tick
 
 
 @contextmanager

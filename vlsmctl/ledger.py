@@ -1,24 +1,32 @@
-"""The ledger of predictions: one JSON line for each input and prompt, appended as cases end."""
+"""The ledger of predictions: one JSON line for each input and prompt, appended as cases end.
+
+Several processes that share the work write a part each, `predictions.rank1.jsonl`; parts are read like the
+ledger itself, and merged into it by the next run, should the one that wrote them not have come to it.
+"""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TextIO
 
 LEDGER = "predictions.jsonl"
+_PARTS = "predictions.rank*.jsonl"
 
 
 @dataclass(frozen=True)
 class Entry:
     """One input, one prompt.
 
-    status: done, empty (a mask of zeros was written), failed, or skipped (not a scan, whatever its name
-    says; its prompt is ""), the last two with a reason. foreground: marked pixels or voxels. volume_ml:
-    where the scan carries its geometry. confidence: mean probability of the marked pixels over all
-    frames, or the largest probability when nothing is marked. fingerprint: tells apart what the mask
-    depends on (input file, model, options).
+    status: done, empty (nothing found: a mask of zeros was written), failed, or skipped (not a scan,
+    whatever its name says; its prompt is ""), the last two with a reason. output: of the mask, relative to
+    the ledger; label: its number there, where a file holds several. probabilities, overlay: further files,
+    where asked for. foreground: marked pixels or voxels. volume_ml: where the scan carries its geometry.
+    confidence: mean probability of the marked pixels over all frames, or the largest probability when
+    nothing is marked. presence: probability that the target is there at all, of the frame where it is
+    largest. fingerprint: tells apart what the mask depends on (input files, model, prompt, options).
     """
 
     input: str
@@ -26,38 +34,77 @@ class Entry:
     prompt: str
     status: str
     reason: str | None
+    label: int | None = None
     frames: int | None = None
     foreground: int | None = None
     volume_ml: float | None = None
     confidence: float | None = None
+    presence: float | None = None
+    probabilities: str | None = None
+    overlay: str | None = None
     seconds: float = 0.0
     fingerprint: str = ""
 
+    @property
+    def files(self) -> list[str]:
+        return [name for name in (self.output, self.probabilities, self.overlay) if name is not None]
 
-def read_ledger(path: Path) -> dict[tuple[str, str], Entry]:
-    """The last entry for each (input, prompt) whose mask has not been replaced by that of another since.
+
+Known = Mapping[tuple[str, str], Entry]
+
+
+def read_ledger(folder: Path) -> dict[tuple[str, str], Entry]:
+    """The last entry for each (input, prompt) whose mask has not been replaced by another since.
 
     Lines that were cut off are passed over.
     """
-    if not path.is_file():
-        return {}
     entries: dict[tuple[str, str], Entry] = {}
-    writers: dict[str, tuple[str, str]] = {}
-    # Bytes, because a killed process may leave half a character; "\n" alone ends a line, because names
-    # and prompts may hold other line separators.
-    for line in path.read_bytes().split(b"\n"):
-        try:
-            entry = Entry(**json.loads(line))
-            key = entry.input, entry.prompt
-            entries[key] = entry
-            if entry.output is not None:
-                replaced = writers.get(entry.output, key)
-                writers[entry.output] = key
-                if replaced != key:
-                    entries.pop(replaced, None)
-        except (ValueError, TypeError):
+    owners: dict[str, set[tuple[str, str]]] = {}  # of each output: those that it answers
+    for entry in _lines(folder):
+        key = entry.input, entry.prompt
+        entries[key] = entry
+        if entry.output is None:
             continue
+        together = owners.setdefault(entry.output, set())
+        for other in [one for one in together if one != key]:
+            known = entries.get(other)
+            # One file answers several prompts when one case wrote it, and cases differ in fingerprint.
+            if known is None or (known.input, known.fingerprint) != (entry.input, entry.fingerprint):
+                together.discard(other)
+                if known is not None and known.output == entry.output:
+                    del entries[other]
+        together.add(key)
     return entries
+
+
+def _lines(folder: Path) -> Iterator[Entry]:
+    for path in (folder / LEDGER, *sorted(folder.glob(_PARTS))):
+        if not path.is_file():
+            continue
+        # Bytes, because a killed process may leave half a character; "\n" alone ends a line, because names
+        # and prompts may hold other line separators.
+        for line in path.read_bytes().split(b"\n"):
+            try:
+                entry = Entry(**json.loads(line))
+            except (ValueError, TypeError):
+                continue
+            if all(isinstance(text, str) for text in (entry.input, entry.prompt, *entry.files)):
+                yield entry
+
+
+def ledger_path(folder: Path, rank: int = 0, ranks: int = 1) -> Path:
+    """Where one of several processes writes."""
+    return folder / (LEDGER if ranks == 1 else f"predictions.rank{rank}.jsonl")
+
+
+def merge_parts(folder: Path) -> None:
+    """Appends what several processes wrote to the ledger; for one process, while no other writes."""
+    for part in sorted(folder.glob(_PARTS)):
+        lines = part.read_bytes().split(b"\n")
+        with open_ledger(folder / LEDGER) as ledger:
+            for line in filter(None, lines):
+                ledger.write(line.decode("ascii", "replace") + "\n")
+        part.unlink()
 
 
 def open_ledger(path: Path) -> TextIO:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vlsmctl.errors import NoReadableInput, UnreadableFile, UsageError
-from vlsmctl.formats.naming import PICTURE_SUFFIXES, scan_suffix
+from vlsmctl.formats.naming import FRAMES_SUFFIX, PICTURE_SUFFIXES, SLICES_SUFFIX, scan_suffix
 from vlsmctl.formats.raster import read_mask_picture
 from vlsmctl.metrics import Mask
 
@@ -22,6 +22,9 @@ FOREGROUND_RULE = (
 )
 _VOLUMES = (".nii.gz", ".nii")
 _MASKS = (*_VOLUMES, *PICTURE_SUFFIXES)
+# What `predict` writes beside its masks, and folders that hold one mask in many files
+_BESIDE = (".overlay.png", *(f".probability{suffix}" for suffix in (".png", ".nii.gz", ".tif", ".seg.dcm")))
+_IN_PARTS = (FRAMES_SUFFIX, SLICES_SUFFIX)
 _MM = {"meter": 1000.0, "micron": 0.001}
 
 
@@ -50,7 +53,9 @@ def match_folders(pred: Path, gt: Path) -> tuple[list[CasePair], list[Path]]:
     As `predict` names its files, the prediction for `a/case1` may be `a/case1.png`, `a/case1.nii.gz`,
     `a/case1.jpg.png` (two inputs that would collide keep their extension) or, one for each prompt,
     `a/case1__polyp.png`. Stems compare case-sensitively, extensions do not. With several prompts every
-    target is expected to have a prediction for each. Hidden files and other kinds are passed over.
+    target is expected to have a prediction for each. Hidden files and other kinds are passed over, and so
+    is what `predict` writes beside its masks: overlays, probabilities (`case1.overlay.png`,
+    `case1.probability.nii.gz`), and folders with a file a frame or slice (`case1.frames/`).
 
     Returns the pairs, sorted by id and prompt, and the predictions that belong to no target.
 
@@ -128,10 +133,24 @@ def _mask_files(folder: Path, option: str) -> list[Path]:
         and not any(part.startswith((".", "__MACOSX")) for part in path.relative_to(folder).parts)
         and path.is_file()
     ]
-    if not files:
+    masks = [path for path in files if not _is_no_mask_alone(path.relative_to(folder))]
+    if not masks:
         kinds = " ".join(_MASKS)
-        raise NoReadableInput(f"no mask files below {folder} ({option}); expected files ending in {kinds}")
-    return files
+        passed_over = (
+            f" (passed over: {len(files)} overlays, probabilities and single frames)" if files else ""
+        )
+        raise NoReadableInput(
+            f"no mask files below {folder} ({option}){passed_over}; expected files ending in {kinds}"
+        )
+    return masks
+
+
+def _is_no_mask_alone(path: Path) -> bool:
+    """Whether a file is a picture of a mask, its probabilities, or one frame or slice of many. path: below
+    the folder that was given."""
+    return path.name.lower().endswith(_BESIDE) or any(
+        folder.lower().endswith(_IN_PARTS) for folder in path.parts[:-1]
+    )
 
 
 def _key(path: Path, folder: Path) -> str:

@@ -1,341 +1,313 @@
-"""Scans in, masks in native geometry out, one line of a ledger for each."""
+"""Scans in, masks in native geometry out, one line of a ledger for each prompt.
+
+Reading, computing and writing overlap: threads read and shrink frames ahead, the calling thread runs the
+model on batches of frames of any scans, and one thread writes. What is in memory at any time: a few frames
+at the model's size, one slab of each volume that is being read, and the masks of the cases in hand as
+deflated bits (beyond 16 MiB on disk); see `formats.spool` and the writers.
+"""
 
 from __future__ import annotations
 
-import hashlib
+import gc
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
 
-from vlsmctl import runs
-from vlsmctl.ahead import ahead
-from vlsmctl.checkpoint import load_adapted
+from vlsmctl.ahead import ahead_of_all
+from vlsmctl.cases import Case, Options, all_prompts, is_done
 from vlsmctl.errors import UnreadableFile
-from vlsmctl.formats.scan import Found, Problem, Scan, open_scan, output_names
-from vlsmctl.ledger import LEDGER, Entry, append, open_ledger, read_ledger
-from vlsmctl.models.build import MODELS, build
-from vlsmctl.models.clipseg import ClipSeg
-from vlsmctl.models.tokens import tokenize
-from vlsmctl.preprocessing import Preprocessing, normalise
+from vlsmctl.formats.records import Problem, Scan
+from vlsmctl.formats.scan import open_scan
+from vlsmctl.ledger import LEDGER, Entry, Known, append, ledger_path, open_ledger, read_ledger
+from vlsmctl.predictor import Cut, Predictor, Ready, encode, moved, ready, segment
 from vlsmctl.runtime import StopFlag
+from vlsmctl.writing import Results, failed, results_for, timed, why_not_writable, write_case
 
-Mask = NDArray[np.bool_]
-Picture = NDArray[np.uint8]
+__all__ = ["LEDGER", "Options", "Outcome", "Watch", "predict"]
 
-
-@dataclass(frozen=True)
-class Predictor:
-    """A model ready to segment.
-
-    fingerprint: tells what the masks depend on (base model, adapter, input size) apart.
-    class_prompt: what to ask for when nothing is asked, if known.
-    """
-
-    model: ClipSeg
-    preprocessing: Preprocessing
-    threshold: float
-    device: torch.device
-    fingerprint: str
-    class_prompt: str | None
-    name: str
+_WRITING = 4  # cases that may wait to be written
 
 
 @dataclass(frozen=True)
-class Segmented:
-    """A mask at native size (bool [H, W]); probability: mean over the marked pixels, or, where nothing
-    is marked, the largest anywhere (0..1)."""
+class Watch:
+    """Who is told of it as it goes. entry: as each is in the ledger; part: of a scan, 0..1, as its frames
+    are done; say: what the user should know."""
 
-    mask: Mask
-    probability: float
-
-
-def predictor_from_adapter(
-    path: Path, *, device: torch.device, weights: Path | None = None, force: bool = False
-) -> Predictor:
-    """The model of an adapter file. Raises UsageError, MissingWeights."""
-    adapted = load_adapted(path, weights=weights, force=force)
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    facts = adapted.facts
-    return Predictor(
-        model=adapted.base.model.to(device).eval(),
-        preprocessing=Preprocessing(facts.image_size),
-        threshold=facts.threshold,
-        device=device,
-        fingerprint=f"{adapted.base.sha256[:16]}-{digest[:16]}-{facts.image_size}",
-        class_prompt=facts.class_prompt,
-        name=f"{facts.base} with {facts.method} ({path})",
-    )
+    entry: Callable[[Entry], None] = lambda entry: None
+    part: Callable[[float], None] = lambda part: None
+    say: Callable[[str], None] = lambda text: None
 
 
-def predictor_from_run(
-    run: Path, *, device: torch.device, weights: Path | None = None, force: bool = False
-) -> Predictor:
-    """The best adapter of a run, on `weights`, or by default on those that the run was trained with."""
-    trained_with = runs.read_run(run)["preset"].get("weights")
-    if weights is None and trained_with is not None and Path(trained_with).is_dir():
-        weights = Path(trained_with)
-    return predictor_from_adapter(run / runs.ADAPTER, device=device, weights=weights, force=force)
+@dataclass(frozen=True)
+class Outcome:
+    """entries: what was done now. before: how many masks were there already."""
 
-
-def predictor_from_model(name: str, *, device: torch.device, weights: Path | None = None) -> Predictor:
-    """A base model alone: zero-shot."""
-    base = build(name, weights)
-    return Predictor(
-        model=base.model.to(device).eval(),
-        preprocessing=Preprocessing(MODELS[name].image_size),
-        threshold=0.5,
-        device=device,
-        fingerprint=f"{base.sha256[:16]}-zero-shot-{MODELS[name].image_size}",
-        class_prompt=None,
-        name=f"{name}, zero-shot",
-    )
-
-
-@torch.no_grad()
-def encode(predictor: Predictor, prompts: Sequence[str]) -> Tensor:
-    """The prompts' conditional embeddings [P, width], to be computed once."""
-    return predictor.model.encode_prompts(tokenize(prompts).to(predictor.device))
-
-
-@torch.no_grad()
-def segment(
-    predictor: Predictor, pictures: Sequence[Picture], conditions: Sequence[Tensor], threshold: float
-) -> list[list[Segmented]]:
-    """For each of `conditions` ([B, width], row i for picture i) one result a picture.
-
-    pictures: uint8 RGB [H, W, 3], sizes may differ. The image encoder runs once a picture, however many
-    prompts there are. The logits, not the masks, are resized to native size.
-    """
-    model, preprocessing = predictor.model, predictor.preprocessing
-    small = np.stack([preprocessing.resize_image(picture) for picture in pictures])
-    image = torch.from_numpy(small).permute(0, 3, 1, 2).to(predictor.device)
-    activations = model.encode_images(normalise(image))
-    results: list[list[Segmented]] = []
-    for condition in conditions:
-        logits = model.decode(activations, condition).float()
-        native = (
-            preprocessing.native_logits(logits[index : index + 1], *picture.shape[:2])[0, 0]
-            for index, picture in enumerate(pictures)
-        )
-        results.append([_thresholded(one, threshold) for one in native])
-    return results
+    entries: list[Entry]
+    before: int
 
 
 def predict(
     predictor: Predictor,
-    found: Sequence[Found],
-    prompts: Sequence[str],
+    cases: Sequence[Case],
     out: Path,
+    options: Options,
     *,
-    threshold: float,
-    batch_size: int,
-    overwrite: bool,
     stop: StopFlag,
     problems: Sequence[Problem] = (),
-    told: Callable[[Entry], None] = lambda entry: None,
-) -> tuple[list[Entry], int]:
-    """Writes one mask for each scan and prompt below `out`, and the ledger.
+    watch: Watch = Watch(),
+    known: Known | None = None,
+    rank: int = 0,
+    ranks: int = 1,
+) -> Outcome:
+    """Writes the masks of the cases below `out`, and the ledger.
 
-    A scan that cannot be read is entered as failed, with the reason; the rest goes on. `problems` (what
-    was found not to be a scan) are entered as skipped. What the ledger has as done with the same input,
-    model and options, and whose mask is still there, is not done again unless `overwrite`. Frames of
-    different scans share batches; reading runs ahead of the model. When a stop is asked for, the scans in
-    hand are finished first.
-    Returns the new entries and how many masks were there before.
+    cases: as `cases.plan_cases` makes them. A scan that cannot be read is entered as failed, with the
+    reason; the rest goes on. `problems` (what was found not to be a scan) are entered as skipped. What the
+    ledger (or `known`, its content) has as done with the same files, model and options, and whose masks
+    are still there, is not done again unless `overwrite`. When a stop is asked for, the scans in hand are
+    finished first. rank, ranks: of several processes that share the work, each does its own part of the
+    cases and writes its own part of the ledger.
     """
     out.mkdir(parents=True, exist_ok=True)
-    known = {} if overwrite else read_ledger(out / LEDGER)
-    cases: list[_Case] = []
-    before = 0
-    for one, targets in zip(found, output_names(found, list(prompts)), strict=True):
-        case = _Case(one, targets, _fingerprint(predictor, one, threshold), [[] for _ in prompts])
-        if all(_is_done(known, case, k, prompt, out) for k, prompt in enumerate(prompts)):
-            before += len(prompts)
-        else:
-            cases.append(case)
-    entries: list[Entry] = []
-    skipped = [entry for entry in map(_skipped, problems) if known.get((entry.input, "")) != entry]
-    if not cases and not skipped:
-        return entries, before
-    condition = encode(predictor, prompts)
-    with open_ledger(out / LEDGER) as ledger:
+    known = {} if options.overwrite else read_ledger(out) if known is None else known
+    missing = [case for case in cases if not is_done(case, known, out)]
+    before = sum(len(case.prompts) for case in cases) - sum(len(case.prompts) for case in missing)
+    skipped = [
+        entry
+        for entry in map(_skipped, [problem for problem in problems if not problem.harmless])
+        if rank == 0 and known.get((entry.input, "")) != entry
+    ]
+    mine, entries = missing[rank::ranks], list[Entry]()
+    if not mine and not skipped:
+        return Outcome(entries, before)
+    with open_ledger(ledger_path(out, rank, ranks)) as ledger:
         for entry in skipped:
             append(ledger, entry)
-        for case in _run(predictor, cases, condition, threshold, batch_size, stop):
-            for entry in _finish(case, prompts, out):
+        if not mine:
+            return Outcome(entries, before)
+
+        def end(task: _Task) -> list[Entry]:
+            made = _written(task, out, predictor.name, options)
+            for entry in made:
                 append(ledger, entry)
-                entries.append(entry)
-                told(entry)
-    return entries, before
+            return made
+
+        def tell(made: list[Entry]) -> None:
+            entries.extend(made)
+            for entry in made:
+                watch.entry(entry)
+
+        machine = _Machine(predictor, all_prompts(cases), _cut(options), options.batch_size, watch.say)
+        with _writer(end, tell, options.workers) as write:
+            for task in _computed(machine, mine, options, stop, watch):
+                write(task)
+    return Outcome(entries, before)
+
+
+def _cut(options: Options) -> Cut:
+    needed = options.combine or options.probabilities is not None
+    return replace(options.cut, keep_probabilities=needed)
 
 
 @dataclass
-class _Case:
-    """A scan on its way: `results` holds a list a prompt, which grows by one entry a frame."""
+class _Task:
+    """A case on its way."""
 
-    found: Found
-    targets: tuple[Path, ...]
-    fingerprint: str
-    results: list[list[Segmented]]
+    case: Case
+    started: float = field(default_factory=time.perf_counter)
     scan: Scan | None = None
+    results: Results | None = None
     error: str | None = None
-    started: float = 0.0
+    told: float = 0.0
+
+    def tell(self, watch: Watch, part: float) -> None:
+        self.told += part
+        watch.part(part)
 
 
 @dataclass(frozen=True)
 class _Frame:
     """A frame to segment, or, without a picture, the end of a case."""
 
-    case: _Case
-    picture: Picture | None
+    task: _Task
+    picture: Ready | None
 
 
-def _run(
-    predictor: Predictor, cases: Sequence[_Case], condition: Tensor, threshold: float, batch_size: int,
-    stop: StopFlag,
-) -> Iterator[_Case]:  # fmt: skip
-    """Yields the cases as they are finished."""
+def _computed(
+    machine: _Machine, cases: Sequence[Case], options: Options, stop: StopFlag, watch: Watch
+) -> Iterator[_Task]:
+    """Yields the cases as their last frames are segmented."""
     waiting: list[_Frame] = []
 
-    def flush() -> Iterator[_Case]:
-        frames = [frame for frame in waiting if frame.picture is not None and frame.case.error is None]
-        try:
-            _segment_frames(predictor, frames, condition, threshold)
-        except Exception:  # out of memory, say: then one by one, so that it costs one case at most
-            for frame in frames:
-                try:
-                    _segment_frames(predictor, [frame], condition, threshold)
-                except Exception as error:
-                    frame.case.error = f"could not be segmented ({type(error).__name__})"
-        ended = [frame.case for frame in waiting if frame.picture is None]
+    def flush() -> Iterator[_Task]:
+        machine.segment([frame for frame in waiting if frame.picture is not None])
+        ended = [frame.task for frame in waiting if frame.picture is None]
+        for frame in waiting:
+            task = frame.task
+            count = task.scan.frame_count if task.scan is not None else 1
+            task.tell(watch, 1 / count if frame.picture is not None else 1 - task.told)
         waiting.clear()
         yield from ended
 
+    sources = _sources(machine.predictor, cases, options, stop)
     pictures = 0
-    for frame in ahead(_frames(cases, stop), depth=2 * batch_size):
+    for frame in ahead_of_all(sources, workers=options.workers, depth=2 * options.batch_size):
         waiting.append(frame)
         pictures += frame.picture is not None
-        if pictures >= batch_size or pictures == 0:  # a case that ends with none before it need not wait
+        if pictures >= options.batch_size or pictures == 0:  # a case that ends with none need not wait
             yield from flush()
             pictures = 0
     yield from flush()
 
 
-def _segment_frames(
-    predictor: Predictor, frames: Sequence[_Frame], condition: Tensor, threshold: float
-) -> None:
-    """Adds the results of the frames to their cases."""
-    if not frames:
-        return
-    pictures = [frame.picture for frame in frames if frame.picture is not None]
-    rows = [row.expand(len(pictures), -1) for row in condition]
-    results = segment(predictor, pictures, rows, threshold)
-    for number, frame in enumerate(frames):
-        for own, found in zip(frame.case.results, results, strict=True):
-            own.append(found[number])
-
-
-def _frames(cases: Iterable[_Case], stop: StopFlag) -> Iterator[_Frame]:
+def _sources(
+    predictor: Predictor, cases: Sequence[Case], options: Options, stop: StopFlag
+) -> Iterator[Iterator[_Frame]]:
     for case in cases:
         if stop.asked:
             return
-        case.started = time.perf_counter()
+        yield _frames(predictor, _Task(case), options)
+
+
+def _frames(predictor: Predictor, task: _Task, options: Options) -> Iterator[_Frame]:
+    """Reads a case from its beginning to its end; an error ends it and is kept in the task."""
+    found = task.case.found
+    task.started = time.perf_counter()
+    try:
+        scan = open_scan(found, options.reading)
+        refusal = why_not_writable(task.case, scan, options)
+        if refusal:
+            raise UnreadableFile(refusal)
+        task.scan, task.results = scan, results_for(task.case, scan, options)
+        for number in range(scan.frame_count):
+            if task.error is not None:  # it could not be segmented
+                break
+            yield _Frame(task, ready(predictor, scan.read_frame(number)))
+    except UnreadableFile as error:
+        task.error = str(error).removeprefix(f"{found.source}: ")
+    except Exception as error:  # whatever a decoder does to one file must not cost the batch
+        task.error = f"could not be read ({type(error).__name__})"
+    yield _Frame(task, None)
+
+
+class _Machine:
+    """The model, and how much it takes at once: that shrinks when memory runs out."""
+
+    def __init__(
+        self, predictor: Predictor, prompts: Sequence[str], cut: Cut, batch_size: int,
+        say: Callable[[str], None],
+    ) -> None:  # fmt: skip
+        self.predictor, self.cut, self.batch_size, self.say = predictor, cut, batch_size, say
+        self.conditions = encode(predictor, prompts)
+
+    def segment(self, frames: Sequence[_Frame]) -> None:
+        """Adds the results of the frames to their cases, or the reason why there are none."""
+        waiting = [frame for frame in frames if frame.task.error is None]
+        while waiting:
+            part = waiting[: self.batch_size]
+            try:
+                self._segment(part)
+            except Exception as error:  # it costs one case at most
+                if _out_of_memory(error) and self._make_room():
+                    continue
+                if len(part) > 1:
+                    for frame in part:
+                        self.segment([frame])
+                else:
+                    part[0].task.error = f"could not be segmented ({type(error).__name__})"
+            waiting = [frame for frame in waiting[len(part) :] if frame.task.error is None]
+
+    def _segment(self, frames: Sequence[_Frame]) -> None:
+        pictures = [frame.picture for frame in frames if frame.picture is not None]
+        asked = [frame.task.case.rows for frame in frames]
+        results = segment(
+            self.predictor, pictures, asked, self.conditions, self.cut, batch_size=self.batch_size
+        )
+        for frame, found in zip(frames, results, strict=True):
+            if frame.task.results is not None:
+                frame.task.results.add(found)
+
+    def _make_room(self) -> bool:
+        """Halves the batch, down to one, then goes to the CPU; False when nothing is left to try."""
+        device = self.predictor.device
+        if self.batch_size > 1:
+            self.batch_size //= 2
+            self.say(f"out of memory on {device}: going on with batches of {self.batch_size}")
+        elif device.type == "cpu":
+            return False
+        else:
+            cpu = torch.device("cpu")
+            self.predictor, self.conditions = moved(self.predictor, cpu), self.conditions.to(cpu)
+            self.say(
+                f"out of memory on {device} for a single picture: going on on the CPU, which is slower"
+            )
+        gc.collect()
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+        return True
+
+
+def _out_of_memory(error: Exception) -> bool:
+    words = ("out of memory", "can't allocate memory", "not enough memory")  # Apple GPUs, CPUs
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+        isinstance(error, RuntimeError) and any(word in str(error).lower() for word in words)
+    )
+
+
+@contextmanager
+def _writer(
+    end: Callable[[_Task], list[Entry]], tell: Callable[[list[Entry]], None], workers: int
+) -> Iterator[Callable[[_Task], None]]:
+    """Ends cases in a thread of its own (without workers: at once), a few of them waiting at most, and
+    tells of them in the calling thread."""
+    if workers == 0:
+        yield lambda task: tell(end(task))
+        return
+    pending: list[Future[list[Entry]]] = []
+
+    def write(task: _Task) -> None:
+        pending.append(pool.submit(end, task))
+        while pending and (pending[0].done() or len(pending) > _WRITING):
+            tell(pending.pop(0).result())
+
+    with ThreadPoolExecutor(1) as pool:
         try:
-            case.scan = open_scan(case.found)
-            for number in range(case.scan.frame_count):
-                yield _Frame(case, case.scan.read_frame(number))
-        except UnreadableFile as error:
-            case.error = str(error).removeprefix(f"{case.found.source}: ")
-        except Exception as error:  # whatever a decoder does to one file must not cost the batch
-            case.error = f"could not be read ({type(error).__name__})"
-        yield _Frame(case, None)
+            yield write
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+        for future in pending:
+            tell(future.result())
 
 
-def _finish(case: _Case, prompts: Sequence[str], out: Path) -> list[Entry]:
-    """Writes the masks of a case whose frames are all there; its ledger entries."""
-    return [
-        _written(case, prompt, target, results, out)
-        for prompt, target, results in zip(prompts, case.targets, case.results, strict=True)
-    ]
+def _written(task: _Task, out: Path, model: str, options: Options) -> list[Entry]:
+    """Writes the masks of a case whose frames are all there; its entries."""
+    try:
+        entries = _entries(task, out, model, options)
+    finally:
+        if task.results is not None:
+            task.results.close()
+        task.scan = task.results = None
+    return timed(entries, time.perf_counter() - task.started)
+
+
+def _entries(task: _Task, out: Path, model: str, options: Options) -> list[Entry]:
+    if task.error is not None or task.scan is None or task.results is None:
+        return failed(task.case, task.error or "could not be read")
+    try:
+        return write_case(task.case, task.scan, task.results, out, model=model, options=options)
+    except UnreadableFile as error:
+        return failed(task.case, str(error).removeprefix(f"{task.case.found.source}: "))
+    except OSError as error:
+        return failed(task.case, f"the mask cannot be written: {error.strerror or error}")
+    except Exception as error:  # the writers' own; it must not cost the batch either
+        return failed(task.case, f"the mask cannot be written ({type(error).__name__})")
 
 
 def _skipped(problem: Problem) -> Entry:
     return Entry(problem.path.as_posix(), None, "", "skipped", problem.reason)
-
-
-def _written(case: _Case, prompt: str, target: Path, results: list[Segmented], out: Path) -> Entry:
-    entry = Entry(
-        input=_input_name(case.found),
-        output=None,
-        prompt=prompt,
-        status="failed",
-        reason=case.error,
-        seconds=round(time.perf_counter() - case.started, 3),
-        fingerprint=case.fingerprint,
-    )
-    if case.error is not None or case.scan is None:
-        return entry
-    try:
-        case.scan.write_mask([result.mask for result in results], out / target)
-    except OSError as error:
-        return replace(entry, reason=f"the mask cannot be written: {error.strerror or error}")
-    except Exception as error:  # the writers' own; it must not cost the batch either
-        return replace(entry, reason=f"the mask cannot be written ({type(error).__name__})")
-    marked = sum(int(result.mask.sum()) for result in results)
-    geometry = case.scan.geometry
-    return replace(
-        entry,
-        output=target.as_posix(),
-        status="done" if marked else "empty",
-        reason=None if marked else "nothing found",
-        frames=len(results),
-        foreground=marked,
-        volume_ml=round(marked * geometry.voxel_ml, 4) if geometry and geometry.voxel_ml else None,
-        confidence=round(_confidence(results, marked), 4),
-    )
-
-
-def _confidence(results: Sequence[Segmented], marked: int) -> float:
-    if not marked:
-        return max(result.probability for result in results)
-    return sum(result.probability * float(result.mask.sum()) for result in results) / marked
-
-
-def _thresholded(logits: Tensor, threshold: float) -> Segmented:
-    """logits: float [H, W]."""
-    if not bool(logits.isfinite().all()):
-        raise FloatingPointError("the model's output is not finite")
-    probability = logits.sigmoid()
-    mask = probability > threshold
-    value = probability[mask].mean() if bool(mask.any()) else probability.max()
-    return Segmented(mask.cpu().numpy(), float(value))
-
-
-def _is_done(known: dict[tuple[str, str], Entry], case: _Case, number: int, prompt: str, out: Path) -> bool:
-    entry = known.get((_input_name(case.found), prompt))
-    if entry is None or entry.output is None or entry.fingerprint != case.fingerprint:
-        return False
-    target = case.targets[number]
-    return entry.output == target.as_posix() and (out / target).is_file()
-
-
-def _fingerprint(predictor: Predictor, found: Found, threshold: float) -> str:
-    """Tells apart what a mask depends on: the files (size and time of change), the model, the options."""
-    parts = [predictor.fingerprint, repr(threshold)]
-    for file in found.files:
-        with suppress(OSError):  # a file that is gone will fail when it is opened, with a reason
-            stat = file.stat()
-            parts.append(f"{file.name} {stat.st_size} {stat.st_mtime_ns}")
-    return hashlib.sha256("\n".join(parts).encode("utf-8", "surrogateescape")).hexdigest()[:24]
-
-
-def _input_name(found: Found) -> str:
-    name = found.source.as_posix()
-    return name if found.series_number == 1 else f"{name}#{found.series_number}"

@@ -37,9 +37,14 @@ class Preprocessing:
         """uint8 [H, W] -> uint8 [S, S], nearest neighbour, so that no new values appear."""
         return self._resized(mask, Image.Resampling.NEAREST)
 
-    def native_logits(self, logits: Tensor, height: int, width: int) -> Tensor:
-        """float [B, 1, S, S] -> float [B, 1, height, width], bilinear. Resizing the logits, not the
-        thresholded mask, keeps edges smooth."""
+    def native_logits(self, logits: Tensor, height: int, width: int, *, smooth: bool = True) -> Tensor:
+        """float [B, 1, S, S] -> float [B, 1, height, width], the inverse of `resize_image`.
+
+        smooth: bilinear, so that edges are smooth after the threshold. Otherwise nearest neighbour, which
+        is the published way: thresholding before or after it makes the same mask.
+        """
+        if not smooth:
+            return F.interpolate(logits, size=(height, width), mode="nearest")
         shrinks = height < logits.shape[-2] or width < logits.shape[-1]
         return F.interpolate(
             logits, size=(height, width), mode="bilinear", align_corners=False, antialias=shrinks

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vlsmctl import runs
+from vlsmctl.cases import Options, plan_cases
 from vlsmctl.config import load_preset
 from vlsmctl.datasets.build import prepare
 from vlsmctl.datasets.manifest import Manifest, read_manifest
@@ -22,7 +23,8 @@ from vlsmctl.formats.raster import read_mask_picture, read_picture
 from vlsmctl.formats.scan import find_scans
 from vlsmctl.ledger import Entry
 from vlsmctl.models.build import build
-from vlsmctl.prediction import Predictor, predict, predictor_from_model, predictor_from_run
+from vlsmctl.prediction import predict
+from vlsmctl.predictor import Predictor, predictor_from_model, predictor_from_run, usual_cut
 from vlsmctl.preview import PREDICTION, TRUTH, Tile, contact_sheet
 from vlsmctl.runtime import StopFlag, pick_device
 from vlsmctl.scoring import predict_split
@@ -83,10 +85,9 @@ def quickstart(
     scans = folder / "scans"
     make_scans(scans, seed)
     found, _ = find_scans([scans])
-    entries, _ = predict(
-        predictor, found, ["polyp"], folder / "predictions", threshold=predictor.threshold, batch_size=8,
-        overwrite=True, stop=stop,
-    )  # fmt: skip
+    options = Options(cut=usual_cut(predictor), overwrite=True)
+    cases = plan_cases(found, [("polyp",) for _ in found], predictor, options)
+    entries = predict(predictor, cases, folder / "predictions", options, stop=stop).entries
     preview = folder / "preview.png"
     _draw_preview(manifest, run, preview)
     return Quickstart(run, zero_shot, adapter, fitted, entries, preview, time.perf_counter() - began)

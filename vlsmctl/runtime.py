@@ -8,6 +8,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from importlib.metadata import version
 from types import FrameType
 from typing import Any, TypeVar
@@ -15,7 +16,7 @@ from typing import Any, TypeVar
 import psutil
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs, PartialState
-from accelerate.utils import broadcast_object_list
+from accelerate.utils import broadcast_object_list, gather_object
 
 from vlsmctl.errors import UsageError, VlsmctlError
 from vlsmctl.network import is_offline
@@ -23,6 +24,7 @@ from vlsmctl.network import is_offline
 T = TypeVar("T")
 
 STOP_INTERVAL = 10  # batches
+_PATIENCE = timedelta(days=30)
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -85,6 +87,31 @@ def make_repeatable(seed: int, deterministic: bool) -> None:
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(deterministic)
+
+
+def share_work() -> tuple[int, int]:
+    """(rank, ranks) of this process: (0, 1), or under `torchrun` its place among those that share the work,
+    which are made able to talk to one another. They may end hours apart, and need no GPU to talk."""
+    ranks = int(os.environ.get("WORLD_SIZE", "1"))
+    if ranks > 1:
+        PartialState(cpu=True, timeout=_PATIENCE)
+    return int(os.environ.get("RANK", "0")), ranks
+
+
+def own_device(name: str) -> torch.device:
+    """As `pick_device`; of several GPUs, each process of a machine takes its own."""
+    device = pick_device(name)
+    if device.type == "cuda" and device.index is None and "LOCAL_RANK" in os.environ:
+        return torch.device("cuda", int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
+    return device
+
+
+def from_all(items: list[T]) -> list[T]:
+    """The items of all processes, in the order of their ranks; waits until all have come this far."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return items
+    gathered: list[T] = gather_object(items)
+    return gathered
 
 
 def is_main_process() -> bool:

@@ -15,7 +15,7 @@ from vlsmctl.errors import UnreadableFile, UsageError
 from vlsmctl.evaluation import CasePair
 from vlsmctl.formats.raster import read_picture, write_mask_picture
 from vlsmctl.models.tokens import distinct
-from vlsmctl.prediction import Picture, Predictor, encode, segment
+from vlsmctl.predictor import Picture, Predictor, encode, ready, segment, usual_cut
 
 T = TypeVar("T")
 Tick = Callable[[Iterable[Record], str], Iterable[Record]]
@@ -94,9 +94,15 @@ def predict_records(
         if not whole:
             continue
         words, which = distinct([choose_prompt(record, choice, seed, 0) for record, _ in whole])
-        condition = encode(predictor, words)[which.to(predictor.device)]
-        (found,) = segment(predictor, [what for _, what in whole], [condition], predictor.threshold)
-        for (record, _), result, place in zip(whole, found, which.tolist(), strict=True):
+        places = which.tolist()
+        found = segment(
+            predictor,
+            [ready(predictor, what) for _, what in whole],
+            [[place] for place in places],
+            encode(predictor, words),
+            usual_cut(predictor),
+        )
+        for (record, _), (result,), place in zip(whole, found, places, strict=True):
             path = folder / f"{record.id}.png"
             write_mask_picture(result.mask, path)
             done.append(RecordMask(record, words[place], path, None))

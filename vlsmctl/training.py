@@ -1,4 +1,4 @@
-"""fit(): the training loop, and what surrounds it: validation, early stop, resume, the run folder."""
+"""fit(): the training loop, and what surrounds it: early stop, resume, the run folder."""
 
 from __future__ import annotations
 
@@ -31,9 +31,8 @@ from vlsmctl.errors import UsageError
 from vlsmctl.files import write_json
 from vlsmctl.losses import LOSSES
 from vlsmctl.models.build import MODELS, Base
-from vlsmctl.models.tokens import distinct, tokenize
-from vlsmctl.preprocessing import Preprocessing, normalise
-from vlsmctl.processors import processors
+from vlsmctl.preprocessing import Preprocessing
+from vlsmctl.presence import Presence
 from vlsmctl.resume import EpochLine, Progress, append_metrics, restore_progress, save_progress
 from vlsmctl.runtime import (
     StopFlag,
@@ -43,13 +42,13 @@ from vlsmctl.runtime import (
     mean_over_processes,
     stop_asked_anywhere,
 )
-
-DECODE_WORKERS = min(16, processors())
+from vlsmctl.validation import DECODE_WORKERS, calibrate_adapter, forward, scored_with, validate
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """How training ended. interrupted: a stop was asked for; the state is saved up to progress.epoch."""
+    """How training ended. interrupted: a stop was asked for; the state is saved up to progress.epoch.
+    presence: as stored in the adapter; None where the validation set could not teach it."""
 
     run: Path
     progress: Progress
@@ -58,6 +57,7 @@ class Fitted:
     seconds: float
     interrupted: bool
     is_main: bool = True
+    presence: Presence | None = None
 
 
 class Watcher(Protocol):
@@ -90,13 +90,50 @@ def fit(
     After each epoch: validation Dice on the val split, learning rate lowered on a plateau, the best
     adapter kept, the resume state written. Stops early when validation Dice has not improved by
     `min_delta` for `patience` epochs. A resumed run goes on after the last whole epoch and, on a CPU,
-    ends with the same bits as an uninterrupted one. Method `none` trains nothing and is only scored.
+    ends with the same bits as an uninterrupted one. At the end, presence is calibrated with the best
+    adapter and stored in its file. Method `none` trains nothing, and is only scored and calibrated.
 
     Raises UsageError (an empty split, a picture that cannot be read, an unusable state).
     Source: VLSM-Adapter (arXiv 2405.06196), section 3.2, and its published configuration.
     """
-    started, config = time.perf_counter(), preset.train
+    started = time.perf_counter()
     preset = resolved(preset)
+    accelerator = _prepared(preset)
+    attach(base.model, preset.method, preset.adapter.bottleneck)
+    parameters, total = trained(base.model), sum(value.numel() for value in base.model.parameters())
+    train, val = _splits(preset, manifest, accelerator.device)
+    facts = adapter_facts(preset, base, manifest)
+    if accelerator.is_main_process:
+        document = _run_document(preset, base, manifest, accelerator, count(parameters), total)
+        if resume and (run / runs.RUN).is_file():
+            document["seconds"] = runs.read_run(run).get("seconds", 0.0)
+        write_json(run / runs.RUN, document)
+    watcher.started(count(parameters), total, len(train), str(accelerator.device))
+
+    interrupted, presence, without = False, None, None
+    if parameters:
+        progress, interrupted = _train(
+            preset, base, train, val, run, facts, accelerator, stop=stop, watcher=watcher, resume=resume
+        )
+    else:
+        progress = Progress(best_dice=validate(base.model.to(accelerator.device), val, preset, accelerator))
+        if accelerator.is_main_process:
+            save_adapter(run / runs.ADAPTER, {}, facts)
+    if not interrupted:
+        presence, without = calibrate_adapter(run, facts, base, val, preset, accelerator)
+    accelerator.wait_for_everyone()
+    fitted = Fitted(
+        run, progress, count(parameters), total, time.perf_counter() - started, interrupted,
+        accelerator.is_main_process, presence,
+    )  # fmt: skip
+    if fitted.is_main:
+        _write_end(fitted, without)
+    return fitted
+
+
+def _prepared(preset: Preset) -> Accelerator:
+    """The machine made ready: device, precision, processes, seeds."""
+    config = preset.train
     accelerator = make_accelerator(config.precision, unused_parameters=preset.method == "full")
     on_cpu = accelerator.device.type == "cpu"
     deterministic = on_cpu if config.deterministic is None else config.deterministic
@@ -107,36 +144,29 @@ def fit(
             hint="--set train.deterministic=false",
         )
     make_repeatable(config.seed, deterministic)
+    return accelerator
 
-    model = base.model
-    attach(model, preset.method, preset.adapter.bottleneck)
-    parameters, total = trained(model), sum(value.numel() for value in model.parameters())
+
+def _splits(preset: Preset, manifest: Manifest, device: torch.device) -> tuple[Samples, Samples]:
+    """The train and the val split."""
     preprocessing = Preprocessing(_image_size(preset))
     train, val = (
-        load_samples(manifest, split, preprocessing, workers=DECODE_WORKERS, device=accelerator.device)
+        load_samples(manifest, split, preprocessing, workers=DECODE_WORKERS, device=device)
         for split in ("train", "val")
     )
-    for samples, choice in ((train, preset.prompts.train), (val, _scored_with(preset))):
+    for samples, choice in ((train, preset.prompts.train), (val, scored_with(preset))):
         for record in samples.records:
-            choose_prompt(record, choice, config.seed, 0)  # a missing one is said now, not within an epoch
-    facts = adapter_facts(preset, base, manifest)
-    writer = accelerator.is_main_process
-    if writer:
-        document = _run_document(preset, base, manifest, accelerator, count(parameters), total)
-        if resume and (run / runs.RUN).is_file():
-            document["seconds"] = runs.read_run(run).get("seconds", 0.0)
-        write_json(run / runs.RUN, document)
+            choose_prompt(record, choice, preset.train.seed, 0)  # a missing one is said before training
+    return train, val
 
-    progress = Progress()
-    watcher.started(count(parameters), total, len(train), str(accelerator.device))
-    if not parameters:
-        progress = replace(
-            progress, best_dice=validate(model.to(accelerator.device), val, preset, accelerator)
-        )
-        if writer:
-            save_adapter(run / runs.ADAPTER, {}, facts)
-        return _finish(run, progress, 0, total, started, accelerator, interrupted=False)
 
+def _train(
+    preset: Preset, base: Base, train: Samples, val: Samples, run: Path, facts: AdapterFacts,
+    accelerator: Accelerator, *, stop: StopFlag, watcher: Watcher, resume: bool,
+) -> tuple[Progress, bool]:  # fmt: skip
+    """The epochs; where training stands after them, and whether a stop was asked for."""
+    config, model, writer = preset.train, base.model, accelerator.is_main_process
+    parameters, progress = trained(model), Progress()
     optimizer = AdamW(
         parameters.values(), lr=_lr(preset), weight_decay=config.weight_decay,
         fused=accelerator.device.type == "cuda",
@@ -145,15 +175,13 @@ def fit(
     if resume:
         progress = restore_progress(run, base, parameters, optimizer, schedule, accelerator)
     network, optimizer = accelerator.prepare(model, optimizer)
-    interrupted = False
     with _tensorboard(run, progress.epoch, writer) as board:
         while progress.epoch < config.epochs and not _finished(progress, config):
             epoch, began = progress.epoch + 1, time.perf_counter()
             try:
                 loss = _train_epoch(network, optimizer, train, preset, epoch, accelerator, stop, watcher)
             except _Interrupted:
-                interrupted = True
-                break
+                return progress, True
             rate = len(train) / (time.perf_counter() - began)
             dice = validate(model, val, preset, accelerator)
             seconds, lr = time.perf_counter() - began, float(optimizer.param_groups[0]["lr"])
@@ -167,7 +195,7 @@ def fit(
                 board(line)
                 save_progress(run, progress, parameters, optimizer, schedule, accelerator)
             watcher.epoch_done(line, progress)
-    return _finish(run, progress, count(parameters), total, started, accelerator, interrupted=interrupted)
+    return progress, False
 
 
 def resolved(preset: Preset) -> Preset:
@@ -199,34 +227,6 @@ def adapter_facts(preset: Preset, base: Base, manifest: Manifest) -> AdapterFact
         licences={"base": MODELS[base.name].licence, "data": str(info.get("licence", "unknown"))},
         vlsmctl=version("vlsmctl"),
     )
-
-
-def forward(model: torch.nn.Module, image: Tensor, prompts: list[str], device: torch.device) -> Tensor:
-    """Logits [B, 1, S, S] of uint8 pictures [B, 3, S, S], one prompt a picture; distinct prompts are
-    encoded once."""
-    words, which = distinct(prompts)
-    logits: Tensor = model(normalise(image.to(device)), tokenize(words).to(device), which.to(device))
-    return logits
-
-
-@torch.no_grad()
-def validate(model: torch.nn.Module, samples: Samples, preset: Preset, accelerator: Accelerator) -> float:
-    """Mean Dice at the model's input size, threshold as in the preset, prompts of epoch 0; a picture
-    without target counts 1 when nothing is marked, else 0. Shared out over the processes."""
-    model.eval()
-    cut = math.log(preset.threshold / (1 - preset.threshold))
-    choice = _scored_with(preset)
-    total, number = 0.0, 0
-    mine = range(accelerator.process_index, len(samples), accelerator.num_processes)
-    for batch in iterate(samples, mine, preset.train.batch_size, workers=DECODE_WORKERS):
-        prompts = [choose_prompt(record, choice, preset.train.seed, 0) for record in batch.records]
-        with accelerator.autocast():
-            logits = forward(model, batch.image, prompts, accelerator.device)
-        found, mask = (logits.float() > cut).flatten(1), batch.mask.to(accelerator.device).flatten(1) > 0.5
-        sizes = found.sum(1) + mask.sum(1)
-        dice = torch.where(sizes == 0, 1.0, 2 * (found & mask).sum(1) / sizes.clamp(min=1))
-        total, number = total + float(dice.sum()), number + len(dice)
-    return mean_over_processes(total, number, accelerator)
 
 
 def _train_epoch(
@@ -276,11 +276,6 @@ def _step(
         accelerator.clip_grad_norm_(model.parameters(), config.grad_clip)
     optimizer.step()
     return loss.detach()
-
-
-def _scored_with(preset: Preset) -> str:
-    """The prompt choice of validation: that of evaluation, or p1 where evaluation goes through all."""
-    return "p1" if preset.prompts.eval == "all" else preset.prompts.eval
 
 
 def _image_size(preset: Preset) -> int:
@@ -344,6 +339,7 @@ def finished(run: Path) -> Fitted | None:
         return None
     best, counts = document["best"], document["parameters"]
     progress = Progress(document["epochs"], best["val_dice"], best["epoch"])
+    presence = document.get("presence")
     return Fitted(
         run,
         progress,
@@ -352,26 +348,24 @@ def finished(run: Path) -> Fitted | None:
         document["seconds"],
         interrupted=False,
         is_main=is_main_process(),
+        presence=Presence(**presence) if presence else None,
     )
 
 
-def _finish(
-    run: Path, progress: Progress, trainable: int, total: int, started: float, accelerator: Accelerator,
-    *, interrupted: bool,
-) -> Fitted:  # fmt: skip
-    accelerator.wait_for_everyone()
-    seconds = time.perf_counter() - started
-    if accelerator.is_main_process:
-        document = runs.read_run(run)
-        document["status"] = "interrupted" if interrupted else "finished"
-        document["seconds"] = round(document.get("seconds", 0.0) + seconds, 1)
-        document["epochs"] = progress.epoch
-        document["best"] = {
-            "epoch": progress.best_epoch,
-            "val_dice": progress.best_dice if math.isfinite(progress.best_dice) else None,
-        }
-        write_json(run / runs.RUN, document)
-    return Fitted(run, progress, trainable, total, seconds, interrupted, accelerator.is_main_process)
+def _write_end(fitted: Fitted, without: str | None) -> None:
+    """Enters into run.json how it ended. without: why there is no calibration of presence."""
+    document, progress = runs.read_run(fitted.run), fitted.progress
+    document["status"] = "interrupted" if fitted.interrupted else "finished"
+    document["seconds"] = round(document.get("seconds", 0.0) + fitted.seconds, 1)
+    document["epochs"] = progress.epoch
+    document["best"] = {
+        "epoch": progress.best_epoch,
+        "val_dice": progress.best_dice if math.isfinite(progress.best_dice) else None,
+    }
+    document["presence"] = fitted.presence.model_dump() if fitted.presence else None
+    if without is not None:
+        document["presence_missing"] = without
+    write_json(fitted.run / runs.RUN, document)
 
 
 @contextmanager

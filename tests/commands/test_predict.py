@@ -15,44 +15,16 @@ from nibabel.affines import apply_affine
 from PIL import Image
 from safetensors import safe_open
 
-from tests.commands.app import SMALL, Answer, error_line, vlsmctl
+from tests.commands.app import SMALL, error_line, vlsmctl
+from tests.commands.scans import SECRETS, counts_of, made, predict, tree, write_scans, write_series
 from tests.datasets.fakes import picture, save, truncate
 from tests.formats.generators import write_dicom, write_nifti
 
-SECRETS = ("Secret", "SECRET", "19700101")
 
-
-def _scans(root: Path, *names: str) -> Path:
-    for number, name in enumerate(names):
-        save(root / name, picture(number, 48, 64))
-    return root
-
-
-def _predict(home: Path, *arguments: object, code: int = 0, prompt: str | None = "polyp") -> Answer:
-    asked = () if prompt is None else ("--prompt", prompt)
-    return vlsmctl("predict", *arguments, *asked, "--run", home / "runs" / "latest", "--json", code=code)
-
-
-def _counts(answer: Answer) -> dict[str, int]:
-    counts = answer.document["counts"]
-    return {
-        "made": counts["done"] + counts["empty"], "before": counts["before"], "failed": counts["failed"],
-        "skipped": counts["skipped"],
-    }  # fmt: skip
-
-
-def _made(made: int = 0, before: int = 0, failed: int = 0, skipped: int = 0) -> dict[str, int]:
-    return {"made": made, "before": before, "failed": failed, "skipped": skipped}
-
-
-def _tree(folder: Path) -> set[str]:
-    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-
-
-def test_names_mirror_the_input_tree(home: Path, here: Path) -> None:
-    _scans(here / "scans", "a/case1.jpg", "a/b/case2.png", "case3.bmp", "case4.jpg", "case4.png")
+def test_names_mirror_the_inputtree(home: Path, here: Path) -> None:
+    write_scans(here / "scans", "a/case1.jpg", "a/b/case2.png", "case3.bmp", "case4.jpg", "case4.png")
     answer = vlsmctl("predict", "scans", "--prompt", "polyp", "--run", home / "runs" / "latest")
-    assert _tree(here / "predictions") == {
+    assert tree(here / "predictions") == {
         "predictions.jsonl", "a/case1.png", "a/b/case2.png", "case3.png", "case4.jpg.png", "case4.png.png",
     }  # fmt: skip
     assert "predictions" in answer.out.splitlines()[-1]
@@ -62,12 +34,12 @@ def test_names_mirror_the_input_tree(home: Path, here: Path) -> None:
 
 
 def test_several_prompts(home: Path, here: Path) -> None:
-    _scans(here / "scans", "x.png")
-    answer = _predict(home, "scans", "--prompt", "Skin lesion", "--prompt", "polyp")
-    assert _tree(here / "predictions") == {
+    write_scans(here / "scans", "x.png")
+    answer = predict(home, "scans", "--prompt", "Skin lesion", "--prompt", "polyp")
+    assert tree(here / "predictions") == {
         "predictions.jsonl", "x__polyp.png", "x__skin-lesion.png"
     }  # fmt: skip
-    assert _counts(answer) == _made(2)
+    assert counts_of(answer) == made(2)
     entries = [
         json.loads(line) for line in (here / "predictions/predictions.jsonl").read_text().splitlines()
     ]
@@ -78,115 +50,113 @@ def test_several_prompts(home: Path, here: Path) -> None:
 
 
 def test_without_a_prompt_the_class_is_asked_for(home: Path, here: Path) -> None:
-    _scans(here / "scans", "x.png")
-    assert _predict(home, "scans", prompt=None).document["entries"][0]["prompt"] == "polyp"
+    write_scans(here / "scans", "x.png")
+    assert predict(home, "scans", prompt=None).document["entries"][0]["prompt"] == "polyp"
     answer = vlsmctl("predict", "scans", "--model", "tiny", "--out", "zero", code=2)
     assert "--prompt TEXT" in error_line(answer)
     assert not (here / "zero").exists()
 
 
 def test_a_second_run_does_nothing_and_says_so(home: Path, here: Path) -> None:
-    _scans(here / "scans", "x.png", "y.png")
-    _predict(home, "scans")
-    stamps = {
-        name: (here / "predictions" / name).stat().st_mtime_ns for name in _tree(here / "predictions")
-    }
+    write_scans(here / "scans", "x.png", "y.png")
+    predict(home, "scans")
+    stamps = {name: (here / "predictions" / name).stat().st_mtime_ns for name in tree(here / "predictions")}
     answer = vlsmctl("predict", "scans", "--prompt", "polyp", "--run", home / "runs" / "latest")
     assert "2 there already" in answer.out
-    assert _counts(_predict(home, "scans")) == _made(before=2)
+    assert counts_of(predict(home, "scans")) == made(before=2)
     assert {n: (here / "predictions" / n).stat().st_mtime_ns for n in stamps} == stamps
 
 
 def test_what_is_done_again(home: Path, here: Path) -> None:
-    scans = _scans(here / "scans", "x.png", "y.png")
-    _predict(home, "scans")
+    scans = write_scans(here / "scans", "x.png", "y.png")
+    predict(home, "scans")
     save(scans / "x.png", picture(77, 48, 64))
     os.utime(scans / "x.png", ns=(1, 1))
-    assert _counts(_predict(home, "scans")) == _made(1, before=1)
+    assert counts_of(predict(home, "scans")) == made(1, before=1)
     (here / "predictions" / "y.png").unlink()
-    assert _counts(_predict(home, "scans")) == _made(1, before=1)
+    assert counts_of(predict(home, "scans")) == made(1, before=1)
     assert (here / "predictions" / "y.png").is_file()
-    assert _counts(_predict(home, "scans", "--threshold", 0.25)) == _made(2)
-    assert _counts(_predict(home, "scans", "--threshold", 0.25)) == _made(before=2)
-    assert _counts(_predict(home, "scans", "--threshold", 0.25, "--overwrite")) == _made(2)
-    _scans(scans, "new/z.png")
-    assert _counts(_predict(home, "scans", "--threshold", 0.25)) == _made(1, before=2)
+    assert counts_of(predict(home, "scans", "--threshold", 0.25)) == made(2)
+    assert counts_of(predict(home, "scans", "--threshold", 0.25)) == made(before=2)
+    assert counts_of(predict(home, "scans", "--threshold", 0.25, "--overwrite")) == made(2)
+    write_scans(scans, "new/z.png")
+    assert counts_of(predict(home, "scans", "--threshold", 0.25)) == made(1, before=2)
 
 
 def test_a_mask_that_another_prompt_has_replaced_is_done_again(home: Path, here: Path) -> None:
-    _scans(here / "scans", "x.png")
+    write_scans(here / "scans", "x.png")
     for prompt in ("polyp", "nothing at all", "polyp"):
-        assert _counts(_predict(home, "scans", prompt=prompt)) == _made(1), prompt
+        assert counts_of(predict(home, "scans", prompt=prompt)) == made(1), prompt
 
 
 def test_a_mask_that_another_input_has_replaced_is_done_again(home: Path, here: Path) -> None:
     for folder in ("one", "two", "one"):
         if not (here / folder).exists():
             save(here / folder / "x.png", picture(len(folder) + ord(folder[0]), 40 + ord(folder[0]), 64))
-        assert _counts(_predict(home, folder)) == _made(1), folder
+        assert counts_of(predict(home, folder)) == made(1), folder
     with Image.open(here / "predictions" / "x.png") as mask, Image.open(here / "one" / "x.png") as scan:
         assert mask.size == scan.size
 
 
 def test_a_ledger_that_was_cut_off_goes_on(home: Path, here: Path) -> None:
-    _scans(here / "scans", "x.png", "y.png")
-    _predict(home, "scans")
+    write_scans(here / "scans", "x.png", "y.png")
+    predict(home, "scans")
     ledger = here / "predictions" / "predictions.jsonl"
     ledger.write_bytes(ledger.read_bytes()[:-10])
-    assert _counts(_predict(home, "scans")) == _made(1, before=1)
-    assert _counts(_predict(home, "scans")) == _made(before=2)
+    assert counts_of(predict(home, "scans")) == made(1, before=1)
+    assert counts_of(predict(home, "scans")) == made(before=2)
 
 
 def test_a_ledger_that_was_cut_within_a_letter_goes_on(home: Path, here: Path) -> None:
-    _scans(here / "scans", "x.png", "y.png")
-    _predict(home, "scans", prompt="ärztlich")
+    write_scans(here / "scans", "x.png", "y.png")
+    predict(home, "scans", prompt="ärztlich")
     ledger = here / "predictions" / "predictions.jsonl"
     content = ledger.read_bytes()
     ledger.write_bytes(content[: content.rindex(b"\\u00e4") + 3])
-    assert _counts(_predict(home, "scans", prompt="ärztlich")) == _made(1, before=1)
-    assert _counts(_predict(home, "scans", prompt="ärztlich")) == _made(before=2)
+    assert counts_of(predict(home, "scans", prompt="ärztlich")) == made(1, before=1)
+    assert counts_of(predict(home, "scans", prompt="ärztlich")) == made(before=2)
 
 
 def test_thresholds(home: Path, here: Path) -> None:
-    _scans(here / "scans", "x.png", "y.png")
+    write_scans(here / "scans", "x.png", "y.png")
     marked = []
     for threshold in (0.001, 0.2, 0.999):
-        entries = _predict(home, "scans", "--threshold", threshold, "--overwrite").document["entries"]
+        entries = predict(home, "scans", "--threshold", threshold, "--overwrite").document["entries"]
         marked.append(sum(entry["foreground"] for entry in entries))
     assert marked[0] >= marked[1] >= marked[2]
     assert marked[0] > marked[2]
     vlsmctl("predict", "scans", "--prompt", "polyp", "--threshold", "1.5", code=2)
 
 
-def test_masks_of_an_earlier_run_are_no_scans(home: Path, here: Path) -> None:
-    _scans(here, "x.jpg", "sub/y.jpg")
-    assert _counts(_predict(home, here)) == _made(2)
-    assert _counts(_predict(home, here)) == _made(before=2)
-    assert _counts(_predict(home, ".")) == _made(2)  # asked for by another name, but no more of them
+def test_masks_of_an_earlier_run_are_noscans(home: Path, here: Path) -> None:
+    write_scans(here, "x.jpg", "sub/y.jpg")
+    assert counts_of(predict(home, here)) == made(2)
+    assert counts_of(predict(home, here)) == made(before=2)
+    assert counts_of(predict(home, ".")) == made(2)  # asked for by another name, but no more of them
     # and yet masks may be asked for by name
-    assert _counts(_predict(home, here / "predictions", "--out", "of-masks")) == _made(2)
+    assert counts_of(predict(home, here / "predictions", "--out", "of-masks")) == made(2)
 
 
 def test_a_scan_is_never_overwritten(home: Path, here: Path) -> None:
-    scans = _scans(here / "scans", "x.png")
+    scans = write_scans(here / "scans", "x.png")
     before = (scans / "x.png").read_bytes()
-    assert "also an input" in error_line(_predict(home, "scans", "--out", "scans", code=2))
-    answer = _predict(home, "scans/x.png", "--out", "scans", code=2)
+    assert "also an input" in error_line(predict(home, "scans", "--out", "scans", code=2))
+    answer = predict(home, "scans/x.png", "--out", "scans", code=2)
     assert "take the place of a scan" in error_line(answer)
     if os.name == "posix":
         (here / "link").symlink_to(scans, target_is_directory=True)
-        assert "scan" in error_line(_predict(home, "scans/x.png", "--out", "link", code=2))
-    assert _tree(scans) == {"x.png"}
+        assert "scan" in error_line(predict(home, "scans/x.png", "--out", "link", code=2))
+    assert tree(scans) == {"x.png"}
     assert (scans / "x.png").read_bytes() == before
 
 
 def test_nothing_to_read(home: Path, here: Path) -> None:
     (here / "empty").mkdir()
-    assert "no readable scan in empty" in error_line(_predict(home, "empty", code=4))
-    answer = _predict(home, "absent.png", code=4)
+    assert "no readable scan in empty" in error_line(predict(home, "empty", code=4))
+    answer = predict(home, "absent.png", code=4)
     assert "skipped absent.png: there is no such file" in answer.err
     assert answer.out == ""
-    assert _tree(here) == set()
+    assert tree(here) == set()
 
 
 def _faults(folder: Path) -> dict[str, Path]:
@@ -204,9 +174,9 @@ def _faults(folder: Path) -> dict[str, Path]:
 
 def test_one_bad_file_never_costs_the_batch(home: Path, here: Path) -> None:
     bad = _faults(here / "scans")
-    _scans(here / "scans", "good1.png", "good2.jpg")
-    answer = _predict(home, "scans", code=3)
-    counts = _counts(answer)
+    write_scans(here / "scans", "good1.png", "good2.jpg")
+    answer = predict(home, "scans", code=3)
+    counts = counts_of(answer)
     assert counts["made"] == 2
     assert counts["failed"] + counts["skipped"] == len(bad)
     for name in bad:
@@ -217,7 +187,7 @@ def test_one_bad_file_never_costs_the_batch(home: Path, here: Path) -> None:
     document = answer.document
     reasons = [*document["skipped"], *(e for e in document["entries"] if e["status"] == "failed")]
     assert all(sum(name in entry["input"] + entry["reason"] for entry in reasons) == 1 for name in bad)
-    assert {"good1.png", "good2.png"} < _tree(here / "predictions")
+    assert {"good1.png", "good2.png"} < tree(here / "predictions")
     everything = answer.out + answer.err + (here / "predictions" / "predictions.jsonl").read_text()
     assert not any(secret in everything for secret in SECRETS)
 
@@ -225,11 +195,11 @@ def test_one_bad_file_never_costs_the_batch(home: Path, here: Path) -> None:
 @pytest.mark.parametrize("name", ["cut.png", "void.nii.gz", "notes.dcm", "cut.nii.gz", "cut.dcm"])
 def test_a_bad_file_alone(home: Path, here: Path, name: str) -> None:
     path = _faults(here / "scans")[name]
-    answer = _predict(home, path, code=4)
+    answer = predict(home, path, code=4)
     assert error_line(answer)
     assert name in answer.err
     assert not any(secret in answer.out + answer.err for secret in SECRETS)
-    assert not [mask for mask in _tree(here) if mask.startswith("predictions/") and "jsonl" not in mask]
+    assert not [mask for mask in tree(here) if mask.startswith("predictions/") and "jsonl" not in mask]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="names are bytes on Linux")
@@ -237,17 +207,17 @@ def test_a_name_that_is_no_text(home: Path, here: Path) -> None:
     (here / "scans").mkdir()
     save(here / "x.png", picture(1))
     (here / "x.png").rename(here / "scans" / os.fsdecode(b"caf\xe9.png"))
-    _scans(here / "scans", "good.png")
-    answer = _predict(home, "scans")
-    assert _counts(answer) == _made(2)
-    assert _counts(_predict(home, "scans")) == _made(before=2)
+    write_scans(here / "scans", "good.png")
+    answer = predict(home, "scans")
+    assert counts_of(answer) == made(2)
+    assert counts_of(predict(home, "scans")) == made(before=2)
 
 
 def test_nifti_keeps_its_affine(home: Path, here: Path) -> None:
     affine = np.array([[-0.7, 0.1, 0, 12], [0, -0.7, 0.2, -3], [0.1, 0, 3.5, 40], [0, 0, 0, 1.0]])
     volume = np.random.default_rng(1).integers(0, 900, (20, 24, 3)).astype(np.int16)
     write_nifti(here / "scans" / "v.nii.gz", volume, affine)
-    (entry,) = _predict(home, "scans", "--threshold", 0.001).document["entries"]
+    (entry,) = predict(home, "scans", "--threshold", 0.001).document["entries"]
     mask = nib.load(here / "predictions" / "v.nii.gz")
     np.testing.assert_allclose(mask.affine, affine, atol=1e-5)
     voxels = np.asarray(mask.dataobj)
@@ -260,16 +230,10 @@ def test_nifti_keeps_its_affine(home: Path, here: Path) -> None:
     )
 
 
-def test_a_dicom_series_becomes_a_nifti(home: Path, here: Path) -> None:
-    rng = np.random.default_rng(2)
-    for number in range(4):
-        write_dicom(
-            here / "scans" / "head" / f"im{3 - number}", rng.integers(0, 900, (20, 24)).astype(np.int16),
-            ImagePositionPatient=[-10.0, -20.0, 30 + 2.5 * number], PixelSpacing=[0.5, 0.8],
-            PatientBirthDate="19700101", StudyDate="19700101",
-        )  # fmt: skip
-    answer = _predict(home, "scans")
-    assert _tree(here / "predictions") == {"predictions.jsonl", "head.nii.gz"}
+def test_a_dicom_series_becomes_a_nifti_where_that_is_asked_for(home: Path, here: Path) -> None:
+    write_series(here / "scans" / "head")
+    answer = predict(home, "scans", "--format", "nifti")
+    assert tree(here / "predictions") == {"predictions.jsonl", "head.nii.gz"}
     mask = nib.load(here / "predictions" / "head.nii.gz")
     assert sorted(mask.shape) == [4, 20, 24]
     np.testing.assert_allclose(sorted(mask.header.get_zooms()), [0.5, 0.8, 2.5], atol=1e-6)
@@ -289,14 +253,14 @@ def test_no_volume_is_made_up_for_a_slice_without_thickness(
 ) -> None:
     pixels = np.random.default_rng(2).integers(0, 900, (20, 24)).astype(np.int16)
     write_dicom(here / "scans" / "slice.dcm", pixels, SliceThickness=thickness)
-    (entry,) = _predict(home, "scans", "--threshold", 0.001).document["entries"]
+    (entry,) = predict(home, "scans", "--threshold", 0.001).document["entries"]
     assert entry["foreground"] > 0
     expected = None if thickness is None else pytest.approx(entry["foreground"] * 0.004, abs=1e-3)
     assert entry["volume_ml"] == expected
 
 
 def test_a_run_an_adapter_a_model(home: Path, here: Path) -> None:
-    _scans(here / "scans", "x.png")
+    write_scans(here / "scans", "x.png")
     run = (home / "runs" / "latest").resolve()
     shutil.copy(run / "adapter.safetensors", here / "mine.safetensors")
     for number, choice in enumerate(
@@ -305,7 +269,7 @@ def test_a_run_an_adapter_a_model(home: Path, here: Path) -> None:
         answer = vlsmctl(
             "predict", "scans", "--prompt", "polyp", *choice, "--out", f"out{number}", "--json"
         )
-        assert _counts(answer) == _made(1)
+        assert counts_of(answer) == made(1)
     masks = [(here / f"out{number}" / "x.png").read_bytes() for number in (0, 1)]
     assert masks[0] == masks[1]
     answer = vlsmctl("predict", "scans", "--run", run, "--model", "tiny", code=2)
@@ -315,27 +279,27 @@ def test_a_run_an_adapter_a_model(home: Path, here: Path) -> None:
 
 
 def test_latest_run_by_default(at_home: Path, tmp_path: Path) -> None:
-    _scans(tmp_path / "scans", "x.png")
+    write_scans(tmp_path / "scans", "x.png")
     answer = vlsmctl("predict", tmp_path / "scans", "--out", tmp_path / "out", "--json")
     assert answer.document["entries"][0]["prompt"] == "polyp"
     assert "dense-vlc" in answer.err
 
 
 def test_no_run_and_no_adapter(here: Path) -> None:
-    _scans(here / "scans", "x.png")
+    write_scans(here / "scans", "x.png")
     answer = vlsmctl("predict", "scans", "--prompt", "polyp", code=2)
     assert "no run yet" in error_line(answer)
     vlsmctl("predict", "scans", "--prompt", "polyp", "--adapter", "absent.safetensors", code=2)
     (here / "text.safetensors").write_text("not an adapter")
     answer = vlsmctl("predict", "scans", "--prompt", "polyp", "--adapter", "text.safetensors", code=2)
     assert "text.safetensors" in error_line(answer)
-    assert _tree(here) == {"scans/x.png", "text.safetensors"}
+    assert tree(here) == {"scans/x.png", "text.safetensors"}
 
 
 def test_an_adapter_of_another_base(
     home: Path, here: Path, small_clipseg: Path, other_clipseg: Path
 ) -> None:
-    _scans(here / "scans", "x.png")
+    write_scans(here / "scans", "x.png")
     document = vlsmctl(
         "train", "--preset", "phantom", *SMALL, "--set", "train.epochs=1", "--set", "model=clipseg",
         "--set", f"weights={small_clipseg}", "--data", home / "data", "--json",
@@ -355,10 +319,10 @@ def test_an_adapter_of_another_base(
 
 @pytest.mark.parametrize("prompt", ["", "   "])
 def test_an_empty_prompt_is_refused(home: Path, here: Path, prompt: str) -> None:
-    _scans(here / "in", "a.png")
-    assert "what shall be segmented" in error_line(_predict(home, here / "in", prompt=prompt, code=2))
+    write_scans(here / "in", "a.png")
+    assert "what shall be segmented" in error_line(predict(home, here / "in", prompt=prompt, code=2))
 
 
 def test_a_prompt_that_is_cut_is_said(home: Path, here: Path) -> None:
-    _scans(here / "in", "a.png")
-    assert "the end of this prompt is cut off" in _predict(home, here / "in", prompt="polyp " * 100).err
+    write_scans(here / "in", "a.png")
+    assert "the end of this prompt is cut off" in predict(home, here / "in", prompt="polyp " * 100).err

@@ -12,7 +12,9 @@ import pytest
 from safetensors import safe_open
 
 from tests.commands.app import SMALL, ended, error_line, start, vlsmctl, wait_until
+from vlsmctl.commands.train import presence_line
 from vlsmctl.datasets.build import prepare
+from vlsmctl.presence import Presence
 
 ONE_EPOCH = ("train", "--preset", "phantom", *SMALL, "--set", "train.epochs=1")
 
@@ -54,9 +56,30 @@ def test_json_is_one_document(at_home: Path, tmp_path: Path) -> None:
     document = answer.document
     assert document["status"] == "finished"
     assert document["best_epoch"] == 1
+    assert document["presence"] is None  # every validation picture shows a polyp
     assert 0 < document["trainable"] < document["total"]
     assert Path(document["run"], "adapter.safetensors").is_file()
     assert "epoch 1/1" in answer.err
+
+
+def test_presence_is_told(here: Path) -> None:
+    prepare("phantom", None, here / "data", seed=4, counts=(4, 6, 2))
+    answer = vlsmctl(*ONE_EPOCH, "--json")
+    presence = answer.document["presence"]
+    assert (presence["positives"], presence["negatives"]) == (4, 2)
+    (line,) = [line for line in answer.err.splitlines() if line.startswith("presence: ")]
+    assert f"ROC AUC {presence['auc']:.2f} on 4 pictures with and 2 without a target; " in line
+    assert _run_json(Path(answer.document["run"]))["presence"] == presence
+    again = vlsmctl(*ONE_EPOCH, "--resume", "--json")
+    assert again.document["presence"] == presence
+    assert line in again.err.splitlines()
+
+
+def test_what_is_told_of_the_threshold() -> None:
+    known: dict[str, Any] = {"slope": 1.0, "intercept": 0.0, "positives": 31, "negatives": 9, "auc": 0.968}
+    told = [presence_line(Presence(threshold=threshold, **known)) for threshold in (0.0, 0.234)]
+    start = "presence: ROC AUC 0.97 on 31 pictures with and 9 without a target; "
+    assert told == [start + "nothing is suppressed", start + "nothing found below 0.23"]
 
 
 def test_zero_shot_is_only_scored(at_home: Path, tmp_path: Path) -> None:

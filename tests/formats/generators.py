@@ -19,8 +19,7 @@ AXIAL = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 
 
 def found(path: Path, kind: str, files: Sequence[Path] | None = None) -> Found:
-    suffix = ".png" if kind == "picture" else ".nii.gz"
-    return Found(path.parent, path, Path(path.name), kind, tuple(files or (path,)), suffix)
+    return Found(path.parent, path, Path(path.name), kind, tuple(files or (path,)))
 
 
 def write_dicom(path: Path, pixels: NDArray[Any], *, rle: bool = False, **elements: Any) -> Path:

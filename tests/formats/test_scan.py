@@ -1,15 +1,27 @@
 from __future__ import annotations
 
+import os
 import pickle
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pydicom
 import pytest
 from PIL import Image
+from pydicom.uid import MediaStorageDirectoryStorage, UltrasoundMultiFrameImageStorage, generate_uid
 
 from tests.formats.generators import write_dicom, write_nifti
+from tests.shared import SHARED
 from vlsmctl.errors import UnreadableFile
-from vlsmctl.formats.scan import Found, find_scans, open_scan, output_name, output_names, prompt_slug
+from vlsmctl.formats.naming import mask_path, mask_suffix, output_stems, prompt_slug, prompt_slugs
+from vlsmctl.formats.records import Found, Problem
+from vlsmctl.formats.scan import Description, describe, find_scans, open_scan
+
+CORONAL = [1.0, 0.0, 0.0, 0.0, 0.0, -1.0]
 
 
 def _picture(path: Path) -> Path:
@@ -18,18 +30,40 @@ def _picture(path: Path) -> Path:
     return path
 
 
-def _series(folder: Path, uid: str = "1.2.3", prefix: str = "") -> Path:
-    for number in range(2):
-        position = [0.0, 0.0, float(number)]
-        path = folder / f"{prefix}{number}"
-        write_dicom(path, np.zeros((3, 3), np.uint8), ImagePositionPatient=position, SeriesInstanceUID=uid)
+def _slice(path: Path, number: float, shape: tuple[int, int] = (3, 3), **elements: Any) -> Path:
+    position = {"ImagePositionPatient": [0.0, 0.0, float(number)]}
+    return write_dicom(path, np.zeros(shape, np.uint8), **{**position, **elements})
+
+
+def _series(folder: Path, uid: str = "1.2.3", prefix: str = "", count: int = 2) -> Path:
+    for number in range(count):
+        _slice(folder / f"{prefix}{number}", number, SeriesInstanceUID=uid)
     return folder
 
 
-def _names(*inputs: Path) -> list[str]:
+def _names(*inputs: Path, wanted: str = "nifti") -> list[str]:
     founds, problems = find_scans(inputs)
     assert not problems
-    return [paths[0].as_posix() for paths in output_names(founds)]
+    return _names_of(founds, wanted)
+
+
+def _names_of(founds: list[Found], wanted: str = "nifti") -> list[str]:
+    suffixes = [mask_suffix(found, wanted) for found in founds]
+    stems = output_stems(founds, suffixes)
+    return [mask_path(stem, suffix).as_posix() for stem, suffix in zip(stems, suffixes, strict=True)]
+
+
+def _found(*inputs: Path) -> dict[str, int]:
+    """The name of each scan below its input -> how many files it has."""
+    founds, problems = find_scans(inputs)
+    assert not [problem for problem in problems if not problem.harmless]
+    return {f"{found.relative.as_posix()}#{found.series_number}": len(found.files) for found in founds}
+
+
+def _without_preamble(path: Path) -> Path:
+    content = path.read_bytes()
+    path.write_bytes(content[132:])
+    return path
 
 
 def test_a_tree_of_everything(tmp_path: Path) -> None:
@@ -106,7 +140,7 @@ def test_dicom_is_known_by_its_preamble_and_files_named_together_make_a_series(t
     founds, problems = find_scans(sorted(folder.iterdir()))
     assert not problems
     assert [len(found.files) for found in founds] == [2]
-    assert output_names(founds) == [(Path("ct.nii.gz"),)]
+    assert _names_of(founds) == ["ct.nii.gz"]
     assert _names(folder) == ["ct.nii.gz"]
     assert _names(folder / "1.2.840.5") == ["1.2.840.5.nii.gz"]
     assert open_scan(founds[0]).frame_count == 2
@@ -132,25 +166,26 @@ def test_every_name_is_its_own_whatever_the_inputs(tmp_path: Path) -> None:
             root = tmp_path / picks.choice(parts)
             relative = Path(*picks.choice(parts, picks.integers(1, 3)))
             relative = relative.with_name(relative.name + str(picks.choice([".png", ".jpg", ".tif"])))
-            founds.append(Found(root, root / relative, relative, "picture", (root / relative,), ".png"))
-        names = [
-            path.as_posix().casefold() for paths in output_names(founds, ["A b", "a-b!"]) for path in paths
-        ]
-        assert len(set(names)) == 24
+            founds.append(
+                Found(root, root / relative, relative, "picture", (root / relative,), single=True)
+            )
+        names = [name.casefold() for name in _names_of(founds)]
+        assert len(set(names)) == 12
 
 
 def test_prompts_become_slugs(tmp_path: Path) -> None:
     founds, _ = find_scans([_picture(tmp_path / "case1.jpg")])
-    assert output_names(founds, ["polyp"]) == [(Path("case1.png"),)]
-    several = output_names(founds, ["polyp", "Skin  lesion", "skin lesion!", "../é"])
-    assert [path.name for path in several[0]] == [
+    (stem,) = output_stems(founds, [".png"])
+    assert mask_path(stem, ".png", None) == Path("case1.png")
+    assert prompt_slugs(["polyp"]) == [None]
+    slugs = prompt_slugs(["polyp", "Skin  lesion", "skin lesion!", "../é"])
+    assert [mask_path(stem, ".png", slug).name for slug in slugs] == [
         "case1__polyp.png",
         "case1__skin-lesion.png",
         "case1__skin-lesion-2.png",
         "case1__e.png",
     ]
     assert prompt_slug("瘤") == "prompt"
-    assert output_name(founds[0], ".png", "polyp", keep_extension=True) == Path("case1.jpg__polyp.png")
 
 
 def test_opening_what_turned_out_damaged(tmp_path: Path) -> None:
@@ -160,3 +195,298 @@ def test_opening_what_turned_out_damaged(tmp_path: Path) -> None:
     assert not problems  # pictures are not opened to be listed
     with pytest.raises(UnreadableFile, match="not a picture"):
         open_scan(founds[0])
+
+
+# The layouts of exports
+
+
+def test_what_makers_of_discs_add_is_ignored(tmp_path: Path) -> None:
+    _series(tmp_path / "DICOM" / "PA0" / "ST0" / "SE0", count=3)
+    index = pydicom.dcmread(tmp_path / "DICOM" / "PA0" / "ST0" / "SE0" / "0")
+    index.file_meta.MediaStorageSOPClassUID = MediaStorageDirectoryStorage
+    for name in ("DICOMDIR", "dicomdir", "INDEX.DIR"):
+        pydicom.dcmwrite(tmp_path / name, index)
+    for name in (
+        "LOCKFILE",
+        "VERSION",
+        ".DS_Store",
+        "Thumbs.db",
+        "autorun.inf",
+        "viewer.exe",
+        "index.html",
+    ):
+        (tmp_path / name).write_bytes(b"MZ" * 100)
+    for name, modality in {"report": "SR", "state": "PR", "plan": "RTPLAN", "dose": "RTDOSE"}.items():
+        _slice(tmp_path / "DICOM" / name, 0, Modality=modality, SeriesInstanceUID=generate_uid())
+    _picture(tmp_path / "VERSION.d" / "a.png")
+    assert _found(tmp_path) == {"DICOM/PA0/ST0/SE0#1": 3, "VERSION.d/a.png#1": 1}
+
+
+@pytest.mark.parametrize("name", ["DICOMDIR", "x.dcm"])
+def test_an_index_that_is_named_is_told_from_images(tmp_path: Path, name: str) -> None:
+    index = pydicom.dcmread(_slice(tmp_path / name, 0))
+    index.file_meta.MediaStorageSOPClassUID = MediaStorageDirectoryStorage
+    pydicom.dcmwrite(tmp_path / name, index)
+    (problem,) = find_scans([tmp_path / name])[1]
+    assert "DICOMDIR" in problem.reason
+    assert "folder" in problem.reason
+
+
+def test_scouts_and_sizes_stand_apart_from_the_volume(tmp_path: Path) -> None:
+    folder = _series(tmp_path / "ct", count=4)
+    _slice(folder / "-scout", 9, ImageOrientationPatient=CORONAL)
+    _slice(folder / "-scout2", 10, ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
+    _slice(folder / "large", 11, (5, 5))
+    assert _found(tmp_path) == {"ct#2": 1, "ct#3": 1, "ct#1": 4, "ct#4": 1}
+    assert sorted(_names(tmp_path)) == ["ct.nii.gz", "ct_2.nii.gz", "ct_3.nii.gz", "ct_4.nii.gz"]
+    volume = next(found for found in find_scans([tmp_path])[0] if found.series_number == 1)
+    assert open_scan(volume).frame_count == 4
+    assert not volume.single
+
+
+def test_slices_in_one_folder_each_are_one_series(tmp_path: Path) -> None:
+    for number in range(3):
+        _slice(tmp_path / "export" / f"IM{number}" / "image", number)
+    _slice(tmp_path / "other" / "image", 0, SeriesInstanceUID="1.2.9")
+    assert _found(tmp_path) == {"export#1": 3, "other#1": 1}
+    founds, _ = find_scans([tmp_path])
+    assert founds[0].source == tmp_path / "export"
+    assert open_scan(founds[0]).frame_count == 3
+    assert _found(*(path for path in sorted(tmp_path.glob("export/*/image")))) == {"export#1": 3}
+
+
+def test_a_copied_folder_is_a_series_of_its_own(tmp_path: Path) -> None:
+    for number in range(3):
+        _slice(tmp_path / "a" / str(number) / "image", number)
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    assert _found(tmp_path) == {"a#1": 3, "b#1": 3}
+
+
+def test_a_second_copy_in_one_folder_is_passed_over_and_said(tmp_path: Path) -> None:
+    folder = _series(tmp_path / "ct", count=3)
+    shutil.copy(folder / "1", folder / "1 (copy)")
+    founds, problems = find_scans([tmp_path])
+    assert [len(found.files) for found in founds] == [3]
+    assert problems == [Problem(folder / "1 (copy)", "a second copy of 1", harmless=True)]
+
+
+def test_one_series_below_two_inputs_is_two_scans(tmp_path: Path) -> None:
+    for number in range(4):
+        _slice(tmp_path / "ab"[number % 2] / str(number), number)
+    assert _found(tmp_path / "a", tmp_path / "b") == {"a#1": 2, "b#1": 2}
+    assert len(set(_names(tmp_path / "a", tmp_path / "b"))) == 2
+    assert _found(tmp_path) == {f"{tmp_path.name}#1": 4}
+
+
+@pytest.mark.parametrize("turn", [1, -1])
+def test_a_slice_named_beside_its_folder_stays_in_its_series(tmp_path: Path, turn: int) -> None:
+    folder = _series(tmp_path / "ct", count=4)
+    write_dicom(
+        tmp_path / "ct" / "photo",
+        np.zeros((3, 3), np.uint8),
+        Modality="XC",
+        ImagePositionPatient=None,
+        SeriesInstanceUID="1.2.8",
+    )
+    founds, problems = find_scans([folder / "2", folder / "photo", tmp_path][::turn])
+    assert not problems
+    (series,) = (found for found in founds if len(found.files) > 1)
+    assert series.files == tuple(folder / str(number) for number in range(4))
+    assert series.root == tmp_path
+    assert len(founds) == 2
+
+
+def test_the_order_of_names_says_nothing(tmp_path: Path) -> None:
+    for name, number in enumerate((3, 0, 5, 1, 4, 2)):
+        _slice(tmp_path / "ct" / f"{name}.ima", number)
+    (found,) = find_scans([tmp_path])[0]
+    geometry = open_scan(found).geometry
+    assert geometry is not None
+    assert geometry.affine[2, 2:] == pytest.approx([1, 0])
+
+
+def test_an_earlier_runs_masks_are_passed_over_and_said(tmp_path: Path) -> None:
+    _picture(tmp_path / "case.png")
+    _picture(tmp_path / "predictions" / "sub" / "case.png")
+    (tmp_path / "predictions" / "predictions.jsonl").write_text("{}")
+    founds, problems = find_scans([tmp_path])
+    assert [found.relative for found in founds] == [Path("case.png")]
+    assert problems == [
+        Problem(tmp_path / "predictions", "holds the masks of an earlier run", harmless=True)
+    ]
+    assert _found(tmp_path / "predictions") == {"sub/case.png#1": 1}  # who names it means it
+    assert _found(tmp_path / "predictions" / "sub") == {"case.png#1": 1}
+
+
+@pytest.mark.parametrize("name", ["image.dcm", "IMAGE.IMA", "I0001"])
+def test_files_without_a_preamble(tmp_path: Path, name: str) -> None:
+    for number in range(2):
+        _without_preamble(_slice(tmp_path / "old" / f"{number}{name}", number))
+    assert _found(tmp_path) == {"old#1": 2}
+    (found,) = find_scans([tmp_path])[0]
+    assert open_scan(found).frame_count == 2
+
+
+def test_what_only_begins_like_dicom_is_passed_over(tmp_path: Path) -> None:
+    path = tmp_path / "data.bin"
+    path.write_bytes(b"\x08\0\x05\0CS\x04\0abcd" + b"nothing of the kind" * 40)
+    assert find_scans([tmp_path]) == ([], [])
+    (problem,) = find_scans([path])[1]
+    assert "not a DICOM file" in problem.reason
+
+
+def test_dicom_under_the_names_of_nifti(tmp_path: Path) -> None:
+    for number in range(2):
+        _slice(tmp_path / "ct" / f"I{number}.img", number)
+    assert _found(tmp_path) == {"ct#1": 2}
+
+
+def test_clips_are_scans_of_their_own(tmp_path: Path) -> None:
+    elements: dict[str, Any] = {
+        **{"NumberOfFrames": 2, "Rows": 4, "Columns": 4, "SamplesPerPixel": 1, "PlanarConfiguration": None},
+        **{"Modality": "US", "PhotometricInterpretation": "MONOCHROME2"},
+        "SOPClassUID": UltrasoundMultiFrameImageStorage,
+        **dict.fromkeys(("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")),
+    }
+    for name in "ab":
+        write_dicom(tmp_path / "us" / f"{name}.dcm", np.zeros((2, 4, 4), np.uint8), **elements)
+    founds, _ = find_scans([tmp_path])
+    assert [found.relative.name for found in founds] == ["a.dcm", "b.dcm"]
+    assert not any(found.single for found in founds)
+
+
+# Faults
+
+
+def test_patient_data_are_in_no_problem(tmp_path: Path) -> None:
+    secret: dict[str, Any] = {
+        "PatientName": "Secret^Person",
+        "PatientID": "SECRET-1",
+        "StudyInstanceUID": "1.2.66.7777",
+    }
+    folder = tmp_path / "ct"
+    for number in range(3):
+        _slice(folder / f"{number}.dcm", number, SOPInstanceUID=f"1.2.66.7777.{number}", **secret)
+    shutil.copy(folder / "0.dcm", folder / "again.dcm")
+    write_dicom(folder / "mask.dcm", np.zeros((3, 3), np.uint8), Modality="SEG", **secret)
+    content = (folder / "1.dcm").read_bytes()
+    for cut in range(132, len(content), 7):
+        (folder / f"cut{cut}.dcm").write_bytes(content[:cut])
+    founds, problems = find_scans([folder / "mask.dcm", tmp_path])
+    assert len(problems) > 20
+    told = " ".join(f"{problem.path} {problem.reason}" for problem in problems)
+    assert not [word for word in ("Secret", "SECRET", "7777") if word in told]
+    assert all("\n" not in problem.reason for problem in problems)
+    assert founds
+
+
+def test_pipes_and_broken_links_do_not_stop_the_search(tmp_path: Path) -> None:
+    good = _picture(tmp_path / "good.png")
+    try:
+        os.mkfifo(tmp_path / "pipe.dcm")
+        (tmp_path / "gone.dcm").symlink_to(tmp_path / "nowhere")
+        (tmp_path / "ring.dcm").symlink_to(tmp_path / "ring.dcm")
+    except (OSError, AttributeError):
+        pytest.skip("no pipes or links here")
+    founds, problems = find_scans([tmp_path, tmp_path / "pipe.dcm", tmp_path / "ring.dcm"])
+    assert [found.source for found in founds] == [good]
+    assert {problem.path.name for problem in problems} == {"gone.dcm", "ring.dcm"}
+    (problem,) = find_scans([tmp_path / "pipe.dcm"])[1]
+    assert "not a regular file" in problem.reason
+
+
+def test_a_folder_that_cannot_be_listed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _picture(tmp_path / "open" / "a.png")
+    _picture(tmp_path / "shut" / "b.png")
+    scandir: Callable[[Any], Iterator[Any]] = os.scandir
+
+    def guarded(path: Any) -> Any:
+        if Path(path).name == "shut":
+            raise PermissionError(13, "Permission denied", os.fspath(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", guarded)
+    founds, problems = find_scans([tmp_path])
+    assert [found.relative for found in founds] == [Path("open/a.png")]
+    assert problems == [Problem(tmp_path / "shut", "cannot be listed (Permission denied)")]
+
+
+def test_empty_files(tmp_path: Path) -> None:
+    for name in ("a.dcm", "b.nii", "c.png", "d", "e.hdr", "e.img"):
+        (tmp_path / name).touch()
+    founds, problems = find_scans([tmp_path])
+    assert not founds
+    assert {problem.path.name for problem in problems} == {"a.dcm", "b.nii", "c.png", "e.hdr", "e.img"}
+
+
+def test_every_file_that_is_looked_at_ticks(tmp_path: Path) -> None:
+    _series(tmp_path / "ct", count=3)
+    (tmp_path / "notes.txt").write_text("x")
+    ticks: list[None] = []
+    find_scans([tmp_path], lambda: ticks.append(None))
+    assert len(ticks) == 4
+
+
+# Descriptions
+
+
+def test_descriptions(tmp_path: Path) -> None:
+    _picture(tmp_path / "a.png")
+    write_nifti(tmp_path / "b.nii.gz", np.zeros((4, 5, 6), np.uint8), np.diag([1.0, 1.0, 3.0, 1.0]))
+    write_nifti(tmp_path / "c.nii", np.zeros((4, 5, 6), np.uint8), np.diag([1.0, 4.0, 1.0, 1.0]))
+    turned = np.eye(4)
+    turned[:3, :3] = [[0.8, 0.0, 0.6], [0.0, 1.0, 0.0], [-0.6, 0.0, 0.8]]
+    write_nifti(tmp_path / "d.nii", np.zeros((4, 5, 6), np.uint8), turned @ np.diag([1.0, 1.0, 2.0, 1.0]))
+    for number in range(3):
+        _slice(
+            tmp_path / "e" / str(number),
+            2.0 * number,
+            (3, 5),
+            SeriesDescription="Head 2.0",
+            PixelSpacing=[0.5, 0.25],
+        )
+    _slice(tmp_path / "f" / "0", 0, ImageOrientationPatient=CORONAL, SeriesInstanceUID="1.2.5")
+    founds, problems = find_scans([tmp_path])
+    assert not problems
+    described = [describe(found) for found in founds]
+    rounded = [
+        replace(each, spacing=each.spacing and tuple(round(length, 4) for length in each.spacing))
+        for each in described
+    ]
+    assert rounded == [
+        Description("picture", 1, (4, 3)),
+        Description("nifti", 6, (4, 5), (1.0, 1.0, 3.0), "axial"),
+        Description("nifti", 5, (4, 6), (1.0, 4.0, 1.0), "coronal"),
+        Description("nifti", 6, (4, 5), (1.0, 1.0, 2.0), "oblique"),
+        Description("dicom", 3, (5, 3), (0.25, 0.5, 2.0), "axial", "Head 2.0"),
+        Description("dicom", 1, (3, 3), (1.0, 1.0), "coronal"),
+    ]
+
+
+def test_the_description_of_uneven_slices_says_why_there_is_no_volume(tmp_path: Path) -> None:
+    for number in (0, 1, 2, 7):
+        _slice(tmp_path / "ct" / str(number), number, PixelSpacing=[2.0, 1.0])
+    (found,) = find_scans([tmp_path])[0]
+    description = describe(found)
+    assert (description.frames, description.spacing, description.orientation) == (4, (1.0, 2.0), "axial")
+    assert description.note
+    assert "distance" in description.note
+
+
+def test_describing_reads_no_pixels_and_refuses_what_is_no_scan(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    path.write_text("no picture")
+    (found,) = find_scans([tmp_path])[0]
+    with pytest.raises(UnreadableFile, match="not a picture"):
+        describe(found)
+
+
+@pytest.mark.skipif(not (SHARED / "dicom-ct-ge-head").is_dir(), reason="the real series is not here")
+def test_a_real_series_with_changing_tilt() -> None:
+    founds, problems = find_scans([SHARED / "dicom-ct-ge-head"])
+    assert not [problem for problem in problems if not problem.harmless]
+    assert [len(found.files) for found in founds] == [28]
+    description = describe(founds[0])
+    assert (description.frames, description.size) == (28, (512, 512))
+    assert description.orientation == "axial"
+    assert description.note

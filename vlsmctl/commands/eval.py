@@ -106,7 +106,7 @@ def _predicted(
     hold words that were taken from the true masks."""
     from vlsmctl import runs
     from vlsmctl.datasets.manifest import data_folder, read_manifest
-    from vlsmctl.prediction import predictor_from_run
+    from vlsmctl.predictor import predictor_from_run
     from vlsmctl.runtime import pick_device
     from vlsmctl.scoring import predict_split
 

@@ -3,132 +3,283 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vlsmctl.commands.predict_inputs import (
+    asked_for,
+    find,
+    refuse_nothing,
+    refuse_to_overwrite,
+    say_problems,
+)
+from vlsmctl.commands.predict_list import list_scans
 from vlsmctl.console import console, live_count, out
 from vlsmctl.errors import INTERRUPTED, SOME_FAILED, NoReadableInput, UsageError
 
 if TYPE_CHECKING:
-    from vlsmctl.formats.scan import Found, Problem
-    from vlsmctl.prediction import Predictor
+    import torch
+
+    from vlsmctl.cases import Case, Options
+    from vlsmctl.formats.records import Problem, Reading
+    from vlsmctl.ledger import Entry
+    from vlsmctl.predictor import Predictor
+
+AXES = ("auto", "0", "1", "2", "axial", "coronal", "sagittal")
+CPU_BATCH, GPU_BATCH = 4, 16
+READERS = 4  # threads, where there are as many processors
+
+INPUTS, MODEL, READING, WRITING, RUNNING = "Prompts", "Model", "Reading", "Writing", "Running"
 
 
 def predict(
     inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Files and folders of scans.")],
     prompt: Annotated[
         list[str] | None,
-        typer.Option(help="What to segment; repeat for several. Default: the class the adapter learned."),
+        typer.Option(
+            help="What to segment; repeat for several. Default: the class the adapter learned.",
+            rich_help_panel=INPUTS,
+        ),
+    ] = None,
+    prompts: Annotated[
+        Path | None,
+        typer.Option(
+            help="Prompts for each input: CSV with columns input,prompt, or JSON lines. Inputs that it "
+            "does not name get --prompt.",
+            show_default=False,
+            rich_help_panel=INPUTS,
+        ),
     ] = None,
     run: Annotated[
-        Path | None, typer.Option(help="A run folder (default: the latest run).", show_default=False)
+        Path | None,
+        typer.Option(
+            help="A run folder (default: the latest run).", show_default=False, rich_help_panel=MODEL
+        ),
     ] = None,
-    adapter: Annotated[Path | None, typer.Option(help="An adapter file.", show_default=False)] = None,
+    adapter: Annotated[
+        Path | None, typer.Option(help="An adapter file.", show_default=False, rich_help_panel=MODEL)
+    ] = None,
     model: Annotated[
-        str | None, typer.Option(help="A base model alone, zero-shot: clipseg or tiny.", show_default=False)
+        str | None,
+        typer.Option(
+            help="A base model alone, zero-shot: clipseg or tiny.",
+            show_default=False,
+            rich_help_panel=MODEL,
+        ),
     ] = None,
-    out_folder: Annotated[Path, typer.Option("--out", help="Where masks go.")] = Path("predictions"),
+    weights: Annotated[
+        Path | None,
+        typer.Option(
+            help="The folder of the base model's weights.", show_default=False, rich_help_panel=MODEL
+        ),
+    ] = None,
+    force: Annotated[
+        bool,
+        typer.Option("--force", help="Use the adapter on another base model.", rich_help_panel=MODEL),
+    ] = False,
     threshold: Annotated[
         float | None,
-        typer.Option(min=0.001, max=0.999, help="Default: the adapter's, or 0.5.", show_default=False),
+        typer.Option(
+            min=0.001,
+            max=0.999,
+            help="Of a pixel's probability. Default: the adapter's, or 0.5.",
+            show_default=False,
+            rich_help_panel=MODEL,
+        ),
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Do again what is done already.")] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
-    batch_size: Annotated[int, typer.Option(min=1)] = 8,
-    weights: Annotated[
-        Path | None, typer.Option(help="The folder of the base model's weights.", show_default=False)
+    presence: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            help="Frames whose probability of showing the target at all is below it stay empty; 0: never. "
+            "Default: the adapter's, where its validation set had pictures without a target.",
+            show_default=False,
+            rich_help_panel=MODEL,
+        ),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Use the adapter on another base model.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    resize: Annotated[
+        str,
+        typer.Option(
+            help="How probabilities come back to native size: smooth, or nearest (as published).",
+            rich_help_panel=MODEL,
+        ),
+    ] = "smooth",
+    axis: Annotated[
+        str,
+        typer.Option(
+            help="What slices of a NIfTI volume follow: auto (the largest spacing), a voxel axis 0, 1, 2, "
+            "or axial, coronal, sagittal.",
+            rich_help_panel=READING,
+        ),
+    ] = "auto",
+    window: Annotated[
+        str,
+        typer.Option(
+            help="Values shown as black and white: auto, CENTER,WIDTH, or a CT window such as lung, brain.",
+            rich_help_panel=READING,
+        ),
+    ] = "auto",
+    listing: Annotated[
+        bool,
+        typer.Option(
+            "--list",
+            help="Only show what would be predicted, and what is skipped and why; loads no model.",
+            rich_help_panel=READING,
+        ),
+    ] = False,
+    out_folder: Annotated[
+        Path, typer.Option("--out", help="Where masks go.", rich_help_panel=WRITING)
+    ] = Path("predictions"),
+    mask_format: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            help="auto: PNG for pictures, NIfTI for NIfTI, DICOM SEG for DICOM. Or nifti, png, dicom-seg, "
+            "for those scans that can have it.",
+            rich_help_panel=WRITING,
+        ),
+    ] = "auto",
+    allow_uneven: Annotated[
+        bool,
+        typer.Option(
+            "--allow-uneven",
+            help="With --format nifti: a file a slice for series that make no even volume.",
+            rich_help_panel=WRITING,
+        ),
+    ] = False,
+    combine: Annotated[
+        bool,
+        typer.Option(
+            "--combine",
+            help="One label map (1, 2, ...: the prompts in order) instead of a mask a prompt.",
+            rich_help_panel=WRITING,
+        ),
+    ] = False,
+    probabilities: Annotated[
+        str | None,
+        typer.Option(
+            help="Write probabilities, too: float or 8bit.", show_default=False, rich_help_panel=WRITING
+        ),
+    ] = None,
+    overlay: Annotated[
+        bool,
+        typer.Option(
+            "--overlay", help="Write a picture with the outlines to look at, too.", rich_help_panel=WRITING
+        ),
+    ] = False,
+    segment_code: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="[PROMPT=][CATEGORY/]TYPE",
+            help="Codes of DICOM SEG segments, each SCHEME:VALUE:MEANING; repeat for several prompts.",
+            rich_help_panel=WRITING,
+        ),
+    ] = None,
+    overwrite: Annotated[
+        bool,
+        typer.Option("--overwrite", help="Do again what is done already.", rich_help_panel=WRITING),
+    ] = False,
+    device: Annotated[
+        str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.", rich_help_panel=RUNNING)
+    ] = "auto",
+    batch_size: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help=f"Frames at once. Default: {CPU_BATCH} on a CPU, {GPU_BATCH} on a GPU.",
+            show_default=False,
+            rich_help_panel=RUNNING,
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help=f"Threads that read; 0: none, read between batches. Default: up to {READERS}.",
+            show_default=False,
+            rich_help_panel=RUNNING,
+        ),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON document.", rich_help_panel=RUNNING)
+    ] = False,
 ) -> None:
     """Segment what a prompt names in pictures, NIfTI volumes and DICOM files or series."""
-    from vlsmctl.formats.scan import find_scans
-
     if sum(choice is not None for choice in (run, adapter, model)) > 1:
         raise UsageError("give one of --run, --adapter and --model")
-    found, problems = find_scans(inputs)
-    found, problems = _without_outputs(found, problems, inputs, out_folder)
-    for problem in problems:
-        console(always=True).print(f"skipped {problem.path}: {problem.reason}", markup=False)
-    if not found:
-        raise NoReadableInput(
-            f"no readable scan in {', '.join(map(str, inputs))}"
-            + (f" ({len(problems)} skipped)" if problems else ""),
-            hint="give PNG, JPEG, TIFF, BMP, WebP, NIfTI or DICOM files, or folders of them",
-        )
-    from vlsmctl.models.tokens import CONTEXT_LENGTH, is_cut
+    from vlsmctl.formats.naming import FORMATS
 
+    _one_of("--format", mask_format, FORMATS)
+    _one_of("--resize", resize, ("smooth", "nearest"))
+    _one_of("--probabilities", probabilities, (None, "float", "8bit"))
+    reading = _reading(axis, window)
+    if listing:
+        found, problems = find(inputs, out_folder)
+        list_scans(found, problems, reading, as_json=as_json)
+        return
+    from vlsmctl.runtime import decided_by_main, share_work
+
+    rank, ranks = share_work()
+    found, problems = decided_by_main(lambda: find(inputs, out_folder))
+    if rank == 0:
+        say_problems(problems)
+    refuse_nothing(found, problems, inputs)
     predictor = _predictor(run, adapter, model, device, weights, force)
-    prompts = list(dict.fromkeys(prompt or ([predictor.class_prompt] if predictor.class_prompt else [])))
-    if not prompts or not all(text.strip() for text in prompts):
-        raise UsageError('what shall be segmented? give --prompt TEXT, for example --prompt "polyp"')
-    for text in (text for text in prompts if is_cut(text)):
-        console().print(
-            f"note: the model reads {CONTEXT_LENGTH} tokens; the end of this prompt is cut off: "
-            f"{text[:40]}...",
-            markup=False,
-        )
-    _refuse_to_overwrite(found, prompts, out_folder)
-    document = _run(
-        predictor, found, problems, prompts, out_folder, threshold, batch_size, overwrite=overwrite
-    )
-    document["skipped"] = [{"input": str(p.path), "reason": p.reason} for p in problems]
-    counts = document["counts"] | {"skipped": len(problems)}
-    document["counts"] = counts
-    if as_json:
-        out().print(json.dumps(document), markup=False)
-    else:
-        _show(document, counts)
-    if document["interrupted"]:
-        raise typer.Exit(INTERRUPTED)
-    if not counts["done"] + counts["empty"] + counts["before"]:
-        raise NoReadableInput("none of the scans could be segmented")
-    if counts["failed"] or counts["skipped"]:
-        raise typer.Exit(SOME_FAILED)
+    found, asked, without = asked_for(found, prompt, prompts, predictor, quiet=rank > 0)
+    problems = [*problems, *without]
+
+    from vlsmctl.cases import Options, plan_cases
+    from vlsmctl.formats.segment_codes import parse_segment_codes
+    from vlsmctl.predictor import Cut, usual_cut
+    from vlsmctl.processors import processors
+
+    usual = usual_cut(predictor)
+    codes = parse_segment_codes(segment_code or [])
+    unused = codes.unused([text for own in asked for text in own])
+    if unused:
+        raise UsageError(f"--segment-code: no prompt is {', '.join(map(repr, unused))}")
+    options = Options(
+        cut=Cut(
+            threshold=threshold or usual.threshold,
+            presence=usual.presence if presence is None else presence,
+            smooth=resize == "smooth",
+        ),
+        batch_size=batch_size or (CPU_BATCH if predictor.device.type == "cpu" else GPU_BATCH),
+        workers=min(READERS, processors()) if workers is None else workers,
+        overwrite=overwrite,
+        format=mask_format,
+        reading=reading,
+        allow_uneven=allow_uneven,
+        combine=combine,
+        probabilities=probabilities,
+        overlay=overlay,
+        codes=codes,
+    )  # fmt: skip
+    cases = plan_cases(found, asked, predictor, options)
+    refuse_to_overwrite(cases, out_folder)
+    document = _run(predictor, cases, problems, out_folder, options, rank, ranks)
+    _end(document, problems, as_json=as_json, main=rank == 0)
 
 
-def _without_outputs(
-    found: list[Found], problems: list[Problem], inputs: list[Path], out_folder: Path
-) -> tuple[list[Found], list[Problem]]:
-    """Masks of an earlier run, in an output folder below an input folder, are no scans to segment."""
-    out_real = out_folder.resolve()
-    folders = [one.resolve() for one in inputs if one.is_dir()]
-    if out_real in folders:
-        raise UsageError(
-            f"--out {str(out_folder)!r} is also an input: masks would lie among the scans",
-            hint=f"--out {out_folder / 'predictions'}",
-        )
-    if not any(folder in out_real.parents for folder in folders):
-        return found, problems
-
-    def is_output(path: Path) -> bool:
-        return path.resolve().is_relative_to(out_real)
-
-    return (
-        [one for one in found if not is_output(one.source)],
-        [one for one in problems if not is_output(one.path)],
-    )
+def _one_of(option: str, value: str | None, known: Sequence[str | None]) -> None:
+    if value not in known:
+        names = ", ".join(name for name in known if name)
+        raise UsageError(f"{option} {value!r}: expected one of {names}")
 
 
-def _refuse_to_overwrite(found: list[Found], prompts: list[str], out_folder: Path) -> None:
-    """Raises UsageError where a mask would take the place of a scan."""
-    from vlsmctl.formats.scan import output_names
+def _reading(axis: str, window: str) -> Reading:
+    from vlsmctl.formats.records import Reading
+    from vlsmctl.formats.windows import parse_window
 
-    real = lru_cache(maxsize=4096)(os.path.realpath)  # of folders, of which there are few
-    scans = {(real(file.parent), file.name) for one in found for file in one.files}
-    for targets in output_names(found, prompts):
-        for path in (out_folder / target for target in targets):
-            if (real(path.parent), path.name) in scans:
-                raise UsageError(
-                    f"the mask {path} would take the place of a scan",
-                    hint="choose another folder with --out",
-                )
+    _one_of("--axis", axis, AXES)
+    chosen = None if axis == "auto" else int(axis) if axis.isdecimal() else axis
+    return Reading(chosen, parse_window(window))
 
 
 def _predictor(
@@ -139,47 +290,101 @@ def _predictor(
     weights: Path | None,
     force: bool,
 ) -> Predictor:
-    from vlsmctl import prediction, runs
-    from vlsmctl.models.build import MODELS
-    from vlsmctl.runtime import pick_device
+    import torch
 
-    where = pick_device(device)
+    from vlsmctl.runtime import own_device
+
+    where = own_device(device)
+    try:
+        return _loaded(run, adapter, model, where, weights, force)
+    except torch.OutOfMemoryError:
+        console(always=True).print(
+            f"out of memory on {where} for the model itself: going on on the CPU, which is slower",
+            markup=False,
+        )
+        return _loaded(run, adapter, model, torch.device("cpu"), weights, force)
+
+
+def _loaded(
+    run: Path | None,
+    adapter: Path | None,
+    model: str | None,
+    where: torch.device,
+    weights: Path | None,
+    force: bool,
+) -> Predictor:
+    from vlsmctl import predictor, runs
+    from vlsmctl.models.build import MODELS
+
     if model is not None:
         if model not in MODELS:
             raise UsageError(f"--model {model!r}: known are {', '.join(MODELS)}", hint="vlsmctl models")
-        return prediction.predictor_from_model(model, device=where, weights=weights)
+        return predictor.predictor_from_model(model, device=where, weights=weights)
     if adapter is not None:
-        return prediction.predictor_from_adapter(adapter, device=where, weights=weights, force=force)
-    return prediction.predictor_from_run(runs.find_run(run), device=where, weights=weights, force=force)
+        return predictor.predictor_from_adapter(adapter, device=where, weights=weights, force=force)
+    return predictor.predictor_from_run(runs.find_run(run), device=where, weights=weights, force=force)
 
 
 def _run(
-    predictor: Predictor, found: list[Found], problems: list[Problem], prompts: list[str],
-    out_folder: Path, threshold: float | None, batch_size: int, *, overwrite: bool,
+    predictor: Predictor, cases: list[Case], problems: list[Problem], out_folder: Path, options: Options,
+    rank: int, ranks: int,
 ) -> dict[str, Any]:  # fmt: skip
+    """Does the work, shares it out when there are several processes; what came of all of it."""
+    from vlsmctl.cases import all_prompts
+    from vlsmctl.ledger import merge_parts, read_ledger
+    from vlsmctl.prediction import Watch
     from vlsmctl.prediction import predict as run_prediction
-    from vlsmctl.runtime import polite_stop
+    from vlsmctl.runtime import decided_by_main, from_all, polite_stop
 
-    console().print(f"{predictor.name}; {len(found)} scans; asking for: {', '.join(prompts)}", markup=False)
-    with polite_stop() as stop, live_count("predicting", len(found) * len(prompts)) as tick:
+    words = all_prompts(cases)
+    if rank == 0:
+        some = ", ".join(words[:8]) + (f" and {len(words) - 8} more" if len(words) > 8 else "")
+        share = f", shared by {ranks} processes" if ranks > 1 else ""
+        console().print(f"{predictor.name}; {len(cases)} scans{share}; asking for: {some}", markup=False)
+        merge_parts(out_folder)
+    known = decided_by_main(lambda: {} if options.overwrite else read_ledger(out_folder))
+    mine = (len(cases) - rank + ranks - 1) // ranks
+    with polite_stop() as stop, live_count("predicting", mine) as tick:
 
-        def told(entry: Any) -> None:
+        def told(entry: Entry) -> None:
             if entry.status == "failed":
                 console(always=True).print(f"failed {entry.input}: {entry.reason}", markup=False)
-            tick()
 
-        entries, before = run_prediction(
-            predictor, found, prompts, out_folder, threshold=threshold or predictor.threshold,
-            batch_size=batch_size, overwrite=overwrite, stop=stop, problems=problems, told=told,
+        def say(text: str) -> None:
+            console(always=True).print(text, markup=False)
+
+        outcome = run_prediction(
+            predictor, cases, out_folder, options, stop=stop, problems=problems,
+            watch=Watch(told, tick, say), known=known, rank=rank, ranks=ranks,
         )  # fmt: skip
+        entries, stopped = from_all(outcome.entries), any(from_all([stop.asked]))
+    if rank == 0:
+        merge_parts(out_folder)
     tally = Counter(entry.status for entry in entries)
-    counts = {name: tally[name] for name in ("done", "empty", "failed")} | {"before": before}
+    counts = {name: tally[name] for name in ("done", "empty", "failed")} | {"before": outcome.before}
+    skipped = [problem for problem in problems if not problem.harmless]
     return {
         "out": str(out_folder),
-        "counts": counts,
+        "counts": counts | {"skipped": len(skipped)},
         "entries": [asdict(entry) for entry in entries],
-        "interrupted": stop.asked,
+        "skipped": [{"input": str(problem.path), "reason": problem.reason} for problem in skipped],
+        "interrupted": stopped,
     }
+
+
+def _end(document: dict[str, Any], problems: Sequence[Problem], *, as_json: bool, main: bool) -> None:
+    """Prints what came of it; exits with the code that says so."""
+    counts = document["counts"]
+    if main and as_json:
+        out().print(json.dumps(document), markup=False)
+    elif main:
+        _show(document, counts)
+    if document["interrupted"]:
+        raise typer.Exit(INTERRUPTED)
+    if not counts["done"] + counts["empty"] + counts["before"]:
+        raise NoReadableInput("none of the scans could be segmented")
+    if counts["failed"] or counts["skipped"]:
+        raise typer.Exit(SOME_FAILED)
 
 
 def _show(document: dict[str, Any], counts: dict[str, int]) -> None:

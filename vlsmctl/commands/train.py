@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from vlsmctl.config import Preset
+    from vlsmctl.presence import Presence
     from vlsmctl.resume import EpochLine, Progress
     from vlsmctl.training import Fitted
 
@@ -57,6 +58,7 @@ def train(
         "val_dice": best.best_dice if math.isfinite(best.best_dice) else None,
         "trainable": fitted.trainable,
         "total": fitted.total,
+        "presence": fitted.presence.model_dump() if fitted.presence else None,
         "seconds": round(fitted.seconds, 1),
         "status": "interrupted" if fitted.interrupted else "finished",
     }
@@ -68,10 +70,22 @@ def train(
                 f"{fitted.trainable:,} of {fitted.total:,} parameters trained; {fitted.seconds:.0f} s",
                 markup=False,
             )
+        if fitted.presence is not None:
+            console().print(presence_line(fitted.presence), markup=False)
         out().print(json.dumps(document) if as_json else str(fitted.run), markup=False)
     if fitted.interrupted:
         console().print("stopped; the same command with --resume goes on where it was", markup=False)
         raise typer.Exit(INTERRUPTED)
+
+
+def presence_line(presence: Presence) -> str:
+    """What the validation set taught of whether the target is there at all."""
+    cut = presence.threshold
+    return (
+        f"presence: ROC AUC {presence.auc:.2f} on {presence.positives} pictures with and "
+        f"{presence.negatives} without a target; "
+        f"{f'nothing found below {cut:.2f}' if cut else 'nothing is suppressed'}"
+    )
 
 
 def start(preset: Preset, data: Path, runs_folder: Path, *, resume: bool = False) -> Fitted:

@@ -23,7 +23,7 @@ from pydicom.pixels import pixel_array
 
 from vlsmctl.datasets.folders import read_folder
 from vlsmctl.errors import UnreadableFile
-from vlsmctl.formats.dicom import has_preamble, read_header, refusing_dicom
+from vlsmctl.formats.dicom_header import has_preamble, read_header, refusing_dicom
 from vlsmctl.formats.naming import DICOM_SUFFIXES, scan_suffix
 from vlsmctl.formats.nifti import Grid
 

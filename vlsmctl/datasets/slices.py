@@ -7,25 +7,25 @@ the label that lies on it is brought to the same orientation by flips and transp
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pydicom
 from nibabel.orientations import aff2axcodes
 from numpy.typing import NDArray
-from pydicom.pixels import pixel_array
 
 from vlsmctl.datasets.segments import EXPORT, find_segmentation, segmentation_misfit, segmentation_planes
 from vlsmctl.errors import UnreadableFile
-from vlsmctl.formats.dicom import open_dicom, refusing_dicom
+from vlsmctl.formats.dicom import open_dicom
+from vlsmctl.formats.dicom_frames import SourceFrame, arrange
+from vlsmctl.formats.dicom_pixels import open_pixels, stored_values
 from vlsmctl.formats.intensity import as_rgb, robust_range, to_grey
 from vlsmctl.formats.metaimage import metaimage_files, read_metaimage
 from vlsmctl.formats.nifti import Grid, SliceView, open_nifti, read_grid, read_planes, slice_view
-from vlsmctl.formats.records import Found
+from vlsmctl.formats.records import Found, Reading
 from vlsmctl.formats.scan import find_scans
 
 METAIMAGE_SUFFIX = ".mhd"
@@ -196,7 +196,7 @@ def _open_volume(path: Path, axis: int | None, stored: bool, _: tuple[int, ...])
         return _open_series(path, axis)
     grid = read_grid(path)
     view = slice_view(grid.affine, grid.shape, axis)
-    return Volume(path, grid, view, False, open_nifti(_found(path), view).read_frame)
+    return Volume(path, grid, view, False, open_nifti(_found(path), Reading(), view).read_frame)
 
 
 @lru_cache(maxsize=2)
@@ -242,7 +242,11 @@ def _open_stored(path: Path) -> Volume:
     """A volume in its array's own order, whatever its header says of orientation."""
     if path.suffix.lower() != METAIMAGE_SUFFIX:
         return Volume(
-            path, read_grid(path), STORED_VIEW, False, open_nifti(_found(path), STORED_VIEW).read_frame
+            path,
+            read_grid(path),
+            STORED_VIEW,
+            False,
+            open_nifti(_found(path), Reading(), STORED_VIEW).read_frame,
         )
     image = read_metaimage(path)
     values = image.values
@@ -273,9 +277,9 @@ def _open_series(path: Path, axis: int | None) -> Volume:
             hint="convert it to NIfTI to slice it another way",
         )
     found = _series(path)
-    scan = open_dicom(found)
+    scan = open_dicom(found, Reading())
     if scan.geometry is None:
-        raise UnreadableFile(f"{path}: does not say where it lies, so no label can be laid on it")
+        raise UnreadableFile(f"{path}: {scan.no_volume}, so no label can be laid on it")
     rows, columns = scan.frame_shape
     grid = Grid(scan.geometry.affine, (columns, rows, scan.frame_count))
     return Volume(path, grid, STORED_VIEW, scan.geometry.thickness_assumed, scan.read_frame)
@@ -283,7 +287,8 @@ def _open_series(path: Path, axis: int | None) -> Volume:
 
 def _series(folder: Path) -> Found:
     """The one DICOM series of a folder."""
-    founds, problems = find_scans([folder])
+    founds, found_problems = find_scans([folder])
+    problems = [problem for problem in found_problems if not problem.harmless]
     series = [found for found in founds if found.kind == "dicom"]
     if len(series) == 1 and not problems:
         return series[0]
@@ -302,38 +307,32 @@ def _label_planes(path: Path, axis: int) -> Planes:
             f"{path}: its slices lie across those of the image",
             hint="store the label as NIfTI, or as a series with the image's slices",
         )
-    files = _ordered_files(path)
+    sources = _ordered_slices(path)
 
     def read(index: int) -> NDArray[Any]:
-        return _stored_values(files[index]).swapaxes(0, 1)
+        return _stored_values(sources[index]).swapaxes(0, 1)
 
     return read
 
 
-def _ordered_files(folder: Path) -> list[Path]:
-    """The files of a series in the order of its slices: each is asked where it lies alone."""
-    found = _series(folder)
-    affine = open_volume(folder).grid.affine
-    places = {}
-    for file in found.files:
-        geometry = open_dicom(replace(found, source=file, files=(file,))).geometry
-        if geometry is None:
-            raise UnreadableFile(f"{file}: does not say where it lies")
-        places[file] = np.linalg.solve(affine, geometry.affine[:, 3])[2]
-    return sorted(places, key=places.__getitem__)
+def _ordered_slices(folder: Path) -> Sequence[SourceFrame]:
+    """The slices of a series in their order. Raises UnreadableFile where they make no volume."""
+    arranged = arrange(_series(folder))
+    if arranged.no_volume:
+        raise UnreadableFile(f"{folder}: {arranged.no_volume}")
+    return arranged.sources
 
 
-def _stored_values(path: Path) -> NDArray[Any]:
-    """The pixels of a DICOM file as stored, before any transform."""
-    with refusing_dicom(path):
-        values: NDArray[Any] = pixel_array(pydicom.dcmread(path))
+def _stored_values(source: SourceFrame) -> NDArray[Any]:
+    """The pixels of a DICOM frame as stored, before any transform."""
+    values = stored_values(open_pixels(source.path), source.index)
     if values.ndim != 2:
-        raise UnreadableFile(f"{path}: expected one label number a pixel, found colours")
+        raise UnreadableFile(f"{source.path}: expected one label number a pixel, found colours")
     return values
 
 
 def _found(path: Path) -> Found:
-    return Found(path.parent, path, Path(path.name), "nifti", (path,), ".nii.gz")
+    return Found(path.parent, path, Path(path.name), "nifti", (path,))
 
 
 def _stamp(path: Path) -> tuple[int, ...]:

@@ -7,12 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vlsmctl.errors import UnreadableFile
 from vlsmctl.formats.records import Geometry
 
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -20,7 +18,7 @@ _ORTHONORMAL = 1e-3  # cosines are often written with few decimals
 _SAME = 1e-4
 _ABSOLUTE, _RELATIVE = 0.01, 0.01  # mm; of the slice distance
 _DRIFT = 0.1  # of the slice distance
-_HINT = "give the series in parts that are each complete and evenly spaced, or resample it"
+MOST_MM, _LEAST_MM = 1e7, 1e-7  # what lies beyond is damage, and would overflow
 
 
 @dataclass(frozen=True)
@@ -46,32 +44,31 @@ class Place:
 
 
 def place(
-    path: Path,
     *,
     position: Sequence[float],
     orientation: Sequence[float],
     spacing: Sequence[float],
     thickness: float | None,
 ) -> Place:
-    """The place of the slice in the file `path`, checked.
+    """The place of a slice, checked.
 
     position, orientation, spacing: the numbers of ImagePositionPatient, ImageOrientationPatient and
-    PixelSpacing. Raises UnreadableFile: too few or too many numbers, not finite, spacing not above 0,
-    orientation not orthonormal.
+    PixelSpacing. Raises ValueError with the reason: too few or too many numbers, not finite, spacing
+    not above 0, orientation not orthonormal.
     """
     for name, numbers, count in (
         ("ImagePositionPatient", position, 3),
         ("ImageOrientationPatient", orientation, 6),
         ("PixelSpacing", spacing, 2),
     ):
-        if len(numbers) != count or not np.isfinite(numbers).all():
-            raise UnreadableFile(f"{path}: {name} is not {count} finite numbers")
-    if min(spacing) <= 0:
-        raise UnreadableFile(f"{path}: PixelSpacing is not above 0")
+        if len(numbers) != count or not np.isfinite(numbers).all() or np.abs(numbers).max() > MOST_MM:
+            raise ValueError(f"{name} is not {count} finite numbers")
+    if min(spacing) <= _LEAST_MM:
+        raise ValueError("PixelSpacing is not above 0")
     along_row, along_column = np.asarray(orientation, dtype=np.float64).reshape(2, 3)
     lengths = np.linalg.norm([along_row, along_column], axis=1)
     if np.abs(lengths - 1).max() > _ORTHONORMAL or abs(along_row @ along_column) > _ORTHONORMAL:
-        raise UnreadableFile(f"{path}: ImageOrientationPatient is not two perpendicular unit vectors")
+        raise ValueError("ImageOrientationPatient is not two perpendicular unit vectors")
     return Place(
         position=np.asarray(position, dtype=np.float64),
         along_row=along_row,
@@ -83,27 +80,41 @@ def place(
 
 
 def slice_order(places: Sequence[Place]) -> list[int]:
-    """The numbers of the slices, sorted along the normal of the first one."""
+    """The numbers of the slices, sorted along the normal of the first one; those at one position keep
+    their order."""
     normal = places[0].normal
     return sorted(range(len(places)), key=lambda number: float(places[number].position @ normal))
 
 
-def series_geometry(source: Path, places: Sequence[Place]) -> Geometry:
+def volume_faults(places: Sequence[Place]) -> str | None:
+    """Why slices make no volume that can be trusted, everything in one line; None: they make one.
+
+    places: in slice order. Slices make a volume when all are parallel, of the same pixel spacing, at
+    different positions, and one constant step apart (sideways too: a constant gantry tilt will do).
+    """
+    if len(places) < 2:
+        return None
+    return "; ".join(_grid_faults(places) or _step_faults(places)) or None
+
+
+def same_positions(places: Sequence[Place]) -> int:
+    """How many slices lie at the position of another one. places: in slice order."""
+    if len(places) < 2:
+        return 0
+    heights = np.array([each.position for each in places]) @ places[0].normal
+    return int((np.diff(heights) <= _ABSOLUTE).sum())
+
+
+def series_geometry(places: Sequence[Place]) -> Geometry:
     """The one affine of a whole series; voxel index is (column, row, slice).
 
-    places: in slice order. A gantry tilt gives a sheared affine: the step from slice to slice is the
-    step between positions, whatever the normal. A single slice gets the thickness that it states along
-    its normal, else 1 mm, marked as assumed.
-
-    Raises UnreadableFile, naming everything that is wrong, unless all slices are parallel, of the
-    same pixel spacing, at different positions, and one constant step apart.
+    places: in slice order, without `volume_faults`. A gantry tilt gives a sheared affine: the step from
+    slice to slice is the step between positions, whatever the normal. A single slice gets the thickness
+    that it states along its normal, else 1 mm, marked as assumed.
     """
     first = places[0]
     step = first.normal * (first.thickness or 1.0)
     if len(places) > 1:
-        faults = _grid_faults(places) or _step_faults(places)
-        if faults:
-            raise UnreadableFile(f"{source}: {'; '.join(faults)}", hint=_HINT)
         step = (places[-1].position - first.position) / (len(places) - 1)
     affine = np.eye(4)
     affine[:3, 0] = first.along_row * first.column_spacing
@@ -136,8 +147,7 @@ def _step_faults(places: Sequence[Place]) -> list[str]:
     normal = places[0].normal
     steps = np.diff(positions, axis=0)
     distances = steps @ normal
-    duplicates = int((distances <= _ABSOLUTE).sum())
-    if duplicates:
+    if duplicates := same_positions(places):
         return [f"{duplicates} of its {len(places)} slices lie at the position of another one"]
     tolerance = max(_ABSOLUTE, _RELATIVE * float(np.median(distances)))
     shifts = steps - np.outer(distances, normal)

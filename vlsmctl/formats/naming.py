@@ -16,6 +16,10 @@ PICTURE_SUFFIXES = (
 )
 NIFTI_SUFFIXES = (".nii.gz", ".nii", ".hdr", ".img", ".img.gz", ".hdr.gz")
 DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
+FORMATS = ("auto", "nifti", "png", "dicom-seg")
+# Folders with one file a frame: pictures, or slices each in its own place
+FRAMES_SUFFIX, SLICES_SUFFIX = ".frames", ".slices"
+_NATURAL = {"picture": ".png", "nifti": ".nii.gz", "dicom": ".seg.dcm"}
 _LONGEST_SLUG = 60
 
 
@@ -46,54 +50,58 @@ def prompt_slugs(prompts: Sequence[str]) -> list[str | None]:
     return slugs
 
 
-def output_name(found: Found, suffix: str, slug: str | None, keep_extension: bool) -> Path:
-    """The mask's path relative to the output folder.
+def mask_suffix(found: Found, wanted: str) -> str:
+    """How the name of a scan's mask ends. wanted: one of FORMATS; what a kind cannot have (a picture has
+    no place in space, a NIfTI file no DICOM headers) leaves it its own format."""
+    if wanted == "png":
+        return ".png" if found.single else FRAMES_SUFFIX
+    return ".nii.gz" if wanted == "nifti" and found.kind == "dicom" else _NATURAL[found.kind]
 
-    `a/case1.jpg` -> `a/case1.png`, with the slug of its prompt `a/case1__polyp.png`, with its extension
-    kept `a/case1.jpg.png`; a DICOM series is named after its folder, with `_2`, `_3` for further ones.
+
+def mask_path(stem: Path, suffix: str, slug: str | None = None) -> Path:
+    """`a/case1` -> `a/case1.png`, with the slug of its prompt `a/case1__polyp.png`."""
+    return stem.with_name(f"{stem.name}__{slug}{suffix}" if slug else f"{stem.name}{suffix}")
+
+
+def output_stems(founds: Sequence[Found], suffixes: Sequence[str]) -> list[Path]:
+    """For each scan, the path of its mask relative to the output folder, without the suffix: `a/case1` for
+    `a/case1.jpg`; a DICOM series is named after its folder, with `_2`, `_3` for further ones. All of stem
+    and suffix together differ, on file systems that ignore case too.
+
+    Scans that would collide keep their extension (`a/case1.jpg`); those that still would (equal names
+    below two inputs) go below the name of their input; should even that not do, they are numbered.
     """
+    stems = [_stem(found, keep_extension=False) for found in founds]
+    for way in (_with_extension, _below_root, _below_root_with_extension):
+        keys = [_key(stem, suffix) for stem, suffix in zip(stems, suffixes, strict=True)]
+        taken = Counter(keys)
+        if len(taken) == len(stems):
+            break
+        stems = [
+            way(found) if taken[key] > 1 else stem
+            for stem, key, found in zip(stems, keys, founds, strict=True)
+        ]
+    return _all_distinct(stems, suffixes)
+
+
+def _stem(found: Found, *, keep_extension: bool) -> Path:
     name = found.relative.name
-    is_file = found.source == found.files[0]
-    if is_file and not keep_extension:
+    if found.source == found.files[0] and not keep_extension:
         name = name.removesuffix(scan_suffix(name))
     number = f"_{found.series_number}" if found.series_number > 1 else ""
-    prompt = f"__{slug}" if slug else ""
-    return found.relative.with_name(f"{name}{number}{prompt}{suffix}")
-
-
-def output_names(founds: Sequence[Found], prompts: Sequence[str] = ("",)) -> list[tuple[Path, ...]]:
-    """For each scan, one path (relative to the output folder) a prompt. All paths differ, on file
-    systems that ignore case too.
-
-    Scans that would collide keep their extension; those that still would (equal names below two
-    inputs) go below the name of their input; should even that not do, they are numbered.
-    """
-    bases = [output_name(found, found.suffix, None, False) for found in founds]
-    for way in (_with_extension, _below_root, _below_root_with_extension):
-        taken = Counter(map(_key, bases))
-        if len(taken) == len(bases):
-            break
-        bases = [
-            way(found) if taken[_key(base)] > 1 else base for found, base in zip(founds, bases, strict=True)
-        ]
-    slugs = prompt_slugs(prompts)
-    distinct = _all_distinct(bases, founds)
-    return [
-        tuple(_with_slug(base, found.suffix, slug) for slug in slugs)
-        for base, found in zip(distinct, founds, strict=True)
-    ]
+    return found.relative.with_name(f"{name}{number}")
 
 
 def _with_extension(found: Found) -> Path:
-    return output_name(found, found.suffix, None, True)
+    return _stem(found, keep_extension=True)
 
 
 def _below_root(found: Found) -> Path:
-    return Path(_root_name(found)) / output_name(found, found.suffix, None, False)
+    return Path(_root_name(found)) / _stem(found, keep_extension=False)
 
 
 def _below_root_with_extension(found: Found) -> Path:
-    return Path(_root_name(found)) / output_name(found, found.suffix, None, True)
+    return Path(_root_name(found)) / _stem(found, keep_extension=True)
 
 
 def _root_name(found: Found) -> str:
@@ -101,27 +109,23 @@ def _root_name(found: Found) -> str:
     return root.parent.name if found.root in found.files else root.name
 
 
-def _all_distinct(bases: Sequence[Path], founds: Sequence[Found]) -> list[Path]:
-    taken = {_key(base) for base in bases}
+def _all_distinct(stems: Sequence[Path], suffixes: Sequence[str]) -> list[Path]:
+    taken = {_key(stem, suffix) for stem, suffix in zip(stems, suffixes, strict=True)}
     seen: set[str] = set()
     distinct = []
-    for base, found in zip(bases, founds, strict=True):
-        number, path = 1, base
-        while _key(path) in seen or (number > 1 and _key(path) in taken):
+    for stem, suffix in zip(stems, suffixes, strict=True):
+        number, path = 1, stem
+        while _key(path, suffix) in seen or (number > 1 and _key(path, suffix) in taken):
             number += 1
-            path = base.with_name(f"{base.name.removesuffix(found.suffix)}_{number}{found.suffix}")
-        seen.add(_key(path))
+            path = stem.with_name(f"{stem.name}_{number}")
+        seen.add(_key(path, suffix))
         distinct.append(path)
     return distinct
-
-
-def _with_slug(base: Path, suffix: str, slug: str | None) -> Path:
-    return base.with_name(f"{base.name.removesuffix(suffix)}__{slug}{suffix}") if slug else base
 
 
 def _numbered(slug: str, number: int) -> str:
     return slug if number == 1 else f"{slug}-{number}"
 
 
-def _key(path: Path) -> str:
-    return path.as_posix().casefold()
+def _key(stem: Path, suffix: str) -> str:
+    return (stem.as_posix() + suffix).casefold()

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import io
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from vlsmctl.errors import UnreadableFile
-from vlsmctl.files import atomic_path
+from vlsmctl.files import atomic_folder, atomic_path
 from vlsmctl.formats.intensity import as_rgb, to_grey
-from vlsmctl.formats.records import Found, Mask, Scan, checked_masks
+from vlsmctl.formats.records import Found, Frames, Mask, Reading, Scan
 from vlsmctl.quiet import without_warnings
 
 # A closed list: Pillow would otherwise also try formats that start other programs (EPS).
@@ -22,8 +24,20 @@ _FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF", "JPEG2000", "PPM")
 _DEEP_MODES = ("I", "F", "I;16", "I;16L", "I;16B", "I;16N")
 _PLAIN = {"PNG": ".png", "JPEG": ".jpg"}
 _ORIENTATION = 0x0112
+_SIDEWAYS = (5, 6, 7, 8)  # of the orientations: those that swap rows and columns
 _GREY_MODES = ("1", "L", *_DEEP_MODES)
+_LATE_CHUNKS = (b"eXIf", b"tEXt", b"zTXt", b"iTXt")  # of PNG: what may tell an orientation
+_PATCHABLE = 256 * 2**20  # bytes of a TIFF file that is read into memory to correct a wrong tag
+_BEGINNINGS = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"BM", b"RIFF", b"GIF8")
+_FEWEST_DIGITS = 4
+# Of labels 1, 2, 3 ..: orange, sky blue, bluish green, yellow, blue, vermilion, reddish purple, which
+# people of all kinds of colour vision tell apart. Source: M. Okabe and K. Ito, Color Universal Design, 2008
+_LABEL_COLOURS = (
+    *((230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66)),
+    *((0, 114, 178), (213, 94, 0), (204, 121, 167)),
+)
 # TIFF tags and values
+_WIDTH, _HEIGHT = 256, 257
 _PHOTOMETRIC, _SAMPLES_PER_PIXEL = 262, 277
 _BLACK_IS_ZERO, _RGB, _SHORT = 1, 2, 3
 
@@ -37,9 +51,23 @@ def read_picture(path: Path) -> NDArray[np.uint8]:
     Raises UnreadableFile: not there, empty, no picture, cut off, too large, or more than one page.
     """
     image = _decode(path)
-    if image.mode in _DEEP_MODES:
-        return as_rgb(_scaled_by_range(np.asarray(image)))
-    return np.array(_opaque_rgb(image), dtype=np.uint8)
+    with _refusing(path):
+        if image.mode in _DEEP_MODES:
+            return as_rgb(_scaled_by_range(np.asarray(image)))
+        return np.array(_opaque_rgb(image), dtype=np.uint8)
+
+
+def picture_size(path: Path) -> tuple[int, int]:
+    """(height, width) of a picture as `read_picture` gives it, by its header alone. Raises UnreadableFile,
+    as that does, save for what only the pixels show."""
+    with _refusing(path), _opened(path) as image:
+        if image.format == "PNG" and _has_late_chunks(path):
+            height, width, _ = read_picture(path).shape
+            return height, width
+        width, height = image.size
+        if image.format == "TIFF":  # some versions of Pillow give these turned, others as stored
+            width, height = image.tag_v2[_WIDTH], image.tag_v2[_HEIGHT]  # type: ignore[attr-defined]
+        return (width, height) if _orientation(image) in _SIDEWAYS else (height, width)
 
 
 def read_mask_picture(path: Path) -> NDArray[np.uint8]:
@@ -117,66 +145,148 @@ def write_mask_picture(mask: Mask, path: Path) -> None:
     """mask: bool [H, W] -> single-channel PNG of the same size, 0 and 255, written atomically."""
     if mask.ndim != 2 or mask.dtype != np.bool_:
         raise ValueError(f"a mask is bool [H, W], got {mask.dtype} {mask.shape}")
-    with atomic_path(path) as temporary:
-        Image.fromarray(mask.astype(np.uint8) * np.uint8(255)).save(temporary, format="PNG")
+    write_frame_picture(mask, 1.0, path)
 
 
-def open_picture(found: Found) -> Scan:
-    """A picture as a scan of one frame without geometry; its mask is a PNG of the displayed size.
+def write_frame_picture(frame: NDArray[Any], scale: float, path: Path) -> None:
+    """One of `records.Frames` [H, W] as a picture of the same size, written atomically.
 
-    The picture is decoded here, so that a damaged one is refused before anything is computed.
-    Raises UnreadableFile, as `read_picture` does.
+    scale: of the frames. Masks (bool) give a grey PNG, 0 and 255; labels (uint8) a palette PNG whose
+    indices are the labels, 0 black; probabilities a grey PNG (uint8 in 255ths), or a TIFF of 32-bit
+    floats (float32).
     """
-    picture = read_picture(found.source)
-    shape = (picture.shape[0], picture.shape[1])
+    with atomic_path(path) as temporary:
+        _save(frame, scale, temporary)
 
-    def write_mask(masks: Iterable[Mask], path: Path) -> None:
-        (mask,) = checked_masks(masks, 1, shape)
-        write_mask_picture(mask, path)
+
+def write_pictures(frames: Frames, target: Path, *, single: bool) -> None:
+    """Frames as pictures, all or nothing: one file where there is a single one, else a folder with
+    0001.png, 0002.png .. (.tif for float32); see `write_frame_picture`."""
+    if single:
+        if len(frames) != 1:
+            raise ValueError(f"{len(frames)} frames do not make a single picture")
+        write_frame_picture(frames[0], frames.scale, target)
+        return
+    digits = max(_FEWEST_DIGITS, len(str(len(frames))))
+    suffix = ".tif" if frames.dtype.kind == "f" else ".png"
+    with atomic_folder(target) as folder:
+        for number in range(len(frames)):
+            _save(frames[number], frames.scale, folder / f"{number + 1:0{digits}d}{suffix}")
+
+
+def _save(frame: NDArray[Any], scale: float, path: Path) -> None:
+    if frame.dtype == np.float32:
+        Image.fromarray(frame).save(path, format="TIFF", compression="tiff_adobe_deflate")
+        return
+    grey = frame.astype(np.uint8) * np.uint8(255) if frame.dtype == np.bool_ else frame
+    image = Image.fromarray(grey)
+    if frame.dtype == np.uint8 and scale == 1:
+        colours = [_LABEL_COLOURS[label % len(_LABEL_COLOURS)] for label in range(255)]
+        image.putpalette([0, 0, 0, *(channel for colour in colours for channel in colour)])
+    image.save(path, format="PNG")
+
+
+def open_picture(found: Found, reading: Reading | None = None) -> Scan:
+    """A picture as a scan of one frame without geometry. It is decoded when its frame is read.
+
+    reading: says nothing of pictures. Raises UnreadableFile, as `picture_size` does; reading the frame,
+    as `read_picture` does.
+    """
+    path, shape = found.source, picture_size(found.source)
+
+    def read_frame(number: int) -> NDArray[np.uint8]:
+        if number != 0:
+            raise IndexError(f"frame {number} of 1")
+        picture = read_picture(path)
+        if picture.shape[:2] != shape:
+            raise UnreadableFile(
+                f"{path}: its header announces {shape}, its pixels are {picture.shape[:2]}"
+            )
+        return picture
 
     return Scan(
-        source=found.source,
+        source=path,
         kind="picture",
         frame_count=1,
         frame_shape=shape,
         geometry=None,
-        read_frame=[picture].__getitem__,
-        write_mask=write_mask,
-        suffix=".png",
+        read_frame=read_frame,
+        no_volume="a picture has no place in space",
     )
 
 
 def _decode(path: Path) -> Image.Image:
     """The whole picture, decoded and upright."""
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise UnreadableFile(f"{path}: cannot be read ({error.strerror or error})") from error
-    if not content:
-        raise UnreadableFile(f"{path}: the file is empty (0 bytes)")
+    with _refusing(path), _opened(path) as image:
+        image.load()
+        return _upright(image)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """A single picture by its header, which also refuses those that are too large to decode."""
+    with path.open("rb") as stream:
+        if not stream.read(1):
+            raise UnreadableFile(f"{path}: the file is empty (0 bytes)")
+        with Image.open(_with_true_photometric(stream), formats=_FORMATS) as image:
+            # The further pictures of an MPO are other views or sizes of the first, made by the camera.
+            # Whether there is a second one is cheap to tell; how many there are may not be.
+            if getattr(image, "is_animated", False) and image.format != "MPO":
+                raise UnreadableFile(
+                    f"{path}: has several pages or frames; only single pictures are supported",
+                    hint="store each of them as a picture of its own",
+                )
+            yield image
+
+
+@contextmanager
+def _refusing(path: Path) -> Iterator[None]:
+    """Whatever a damaged picture makes Pillow raise comes out as UnreadableFile."""
     try:
         with without_warnings():
-            return _decode_bytes(_with_true_photometric(content), path)
+            yield
     except UnreadableFile:
         raise
     except UnidentifiedImageError as error:
+        if _begins_like_a_picture(path):
+            reason = "damaged, or stores its pixels in a way that cannot be read here"
+            raise UnreadableFile(f"{path}: {reason}", hint="store it as an 8-bit PNG") from error
         raise UnreadableFile(f"{path}: not a picture that can be read, whatever its name says") from error
     except Image.DecompressionBombError as error:
         limit = 2 * (Image.MAX_IMAGE_PIXELS or 0) // 1_000_000
         raise UnreadableFile(f"{path}: more than {limit} megapixels; shrink or cut it first") from error
     except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
+        if isinstance(error, OSError) and error.strerror:
+            raise UnreadableFile(f"{path}: cannot be read ({error.strerror})") from error
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UnreadableFile(f"{path}: damaged or unsupported picture ({reason})") from error
 
 
-def _decode_bytes(content: bytes, path: Path) -> Image.Image:
-    with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
-        pages = getattr(image, "n_frames", 1)
-        # The further pictures of an MPO are other views or sizes of the first, made by the camera.
-        if pages > 1 and image.format != "MPO":
-            raise UnreadableFile(f"{path}: has {pages} pages or frames; only single pictures are supported")
-        image.load()
-        return _upright(image)
+def _begins_like_a_picture(path: Path) -> bool:
+    with path.open("rb") as stream:
+        return stream.read(16).startswith(_BEGINNINGS)
+
+
+def _orientation(image: Image.Image) -> int:
+    """Of a picture by its header: PNG's own `getexif` would decode it first."""
+    try:
+        return int(Image.Image.getexif(image).get(_ORIENTATION, 1))
+    except Exception:  # as `_upright`
+        return 1
+
+
+def _has_late_chunks(path: Path) -> bool:
+    """Whether a PNG file tells of its orientation, or may do so, behind its pixels."""
+    behind = False
+    with path.open("rb") as stream:
+        stream.seek(8)
+        while len(head := stream.read(8)) == 8:
+            length, name = struct.unpack(">I4s", head)
+            behind = behind or name == b"IDAT"
+            if behind and name in _LATE_CHUNKS:
+                return True
+            stream.seek(length + 4, io.SEEK_CUR)
+    return False
 
 
 def _upright(image: Image.Image) -> Image.Image:
@@ -229,12 +339,16 @@ def _grey_step(path: Path) -> int:
     return 255 // (2**depth - 1) if colour == 0 and depth in (2, 4) else 1
 
 
-def _with_true_photometric(content: bytes) -> bytes:
+def _with_true_photometric(stream: BinaryIO) -> BinaryIO:
     """TIFF files that hold three samples a pixel but call themselves BlackIsZero (the original files
     of CVC-ClinicDB do) are RGB; Pillow refuses them as they are. Everything else comes back unchanged."""
-    order = {b"II*\0": "<", b"MM\0*": ">"}.get(content[:4])
-    if order is None:
-        return content
+    stream.seek(0)
+    order = {b"II*\0": "<", b"MM\0*": ">"}.get(stream.read(4))
+    size = stream.seek(0, io.SEEK_END)
+    stream.seek(0)
+    if order is None or size > _PATCHABLE:
+        return stream
+    content = stream.read()
     try:
         at = _short_values(content, order)
         described = [
@@ -242,12 +356,12 @@ def _with_true_photometric(content: bytes) -> bytes:
             for tag in (_PHOTOMETRIC, _SAMPLES_PER_PIXEL)
         ]
     except (struct.error, KeyError):
-        return content
+        return io.BytesIO(content)
     if described != [_BLACK_IS_ZERO, 3]:
-        return content
+        return io.BytesIO(content)
     patched = bytearray(content)
     struct.pack_into(order + "H", patched, at[_PHOTOMETRIC], _RGB)
-    return bytes(patched)
+    return io.BytesIO(bytes(patched))
 
 
 def _short_values(content: bytes, order: str) -> dict[int, int]:

@@ -1,4 +1,4 @@
-"""Scans of any kind: found in files and folders, opened one at a time.
+"""Scans of any kind: found in files and folders, opened one at a time, or described for a list.
 
 Finding is separate from opening, so that a batch of a million files is listed without decoding one
 (of DICOM files, a few header elements are read: they alone say which series a file belongs to).
@@ -7,44 +7,47 @@ Finding is separate from opening, so that a batch of a million files is listed w
 from __future__ import annotations
 
 import os
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
+import stat
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from vlsmctl.errors import UnreadableFile
-from vlsmctl.formats.dicom import VOLUMETRIC, has_preamble, open_dicom, read_header
-from vlsmctl.formats.naming import (
-    DICOM_SUFFIXES,
-    NIFTI_SUFFIXES,
-    PICTURE_SUFFIXES,
-    output_name,
-    output_names,
-    prompt_slug,
-    scan_suffix,
-)
-from vlsmctl.formats.nifti import open_nifti
-from vlsmctl.formats.raster import open_picture
-from vlsmctl.formats.records import Found, Geometry, Mask, Problem, Scan
+from vlsmctl.formats.dicom import open_dicom
+from vlsmctl.formats.dicom_header import has_preamble, is_dicom, read_header
+from vlsmctl.formats.dicom_series import DicomFile, group_scans, is_alone
+from vlsmctl.formats.naming import DICOM_SUFFIXES, NIFTI_SUFFIXES, PICTURE_SUFFIXES, scan_suffix
+from vlsmctl.formats.nifti import open_nifti, read_grid, slice_view
+from vlsmctl.formats.raster import open_picture, picture_size
+from vlsmctl.formats.records import Found, Geometry, Mask, Problem, Reading, Scan
 
 __all__ = [
+    "Description",
     "Found",
     "Geometry",
     "Mask",
     "Problem",
+    "Reading",
     "Scan",
+    "describe",
     "find_scans",
     "open_scan",
-    "output_name",
-    "output_names",
-    "prompt_slug",
 ]
 
-OPENERS = {"picture": open_picture, "nifti": open_nifti, "dicom": open_dicom}
+OPENERS: dict[str, Callable[[Found, Reading], Scan]] = {
+    "picture": open_picture,
+    "nifti": open_nifti,
+    "dicom": open_dicom,
+}
+# A folder with this file holds the masks of an earlier run.
+EARLIER_RUN = "predictions.jsonl"
 
 _KINDS = (("picture", PICTURE_SUFFIXES), ("nifti", NIFTI_SUFFIXES), ("dicom", DICOM_SUFFIXES))
-_MASK_SUFFIXES = {"picture": ".png", "nifti": ".nii.gz"}
-_PASSED_OVER = ("__macosx", "thumbs.db", "desktop.ini", "dicomdir")
+_FOLDERS_PASSED_OVER = ("__macosx", "$recycle.bin", "system volume information", "lost+found")
+_FILES_PASSED_OVER = ("thumbs.db", "ehthumbs.db", "desktop.ini", "dicomdir")
 _UNSUPPORTED = {
     **dict.fromkeys(
         (".mha", ".mhd", ".nrrd", ".nhdr", ".mgh", ".mgz", ".mnc"), "convert it to NIfTI first"
@@ -55,95 +58,168 @@ _UNSUPPORTED = {
     **dict.fromkeys((".svs", ".ndpi", ".mrxs", ".scn", ".czi"), "export regions of it as pictures first"),
     **dict.fromkeys((".heic", ".heif", ".avif"), "store it as PNG or JPEG first"),
 }
+_INDEX = "an index of DICOM files (DICOMDIR); give the folder that it lies in"
+_NO_IMAGE = "a DICOM file without an image to segment (a mask, dose, report or plan)"
+_PLANES = ("sagittal", "coronal", "axial")  # by the nearest axis (R, A, S) of their normal
+_UPRIGHT = 0.94  # cosine of 20 degrees
+
+
+@dataclass(frozen=True)
+class Description:
+    """What can be said of a scan without its pixels.
+
+    size: (width, height) of a frame. spacing: mm, along the axes of the voxels; two numbers where the
+    distance between frames is not known (or there is but one); None where nothing is. orientation of the
+    frames: "axial", "coronal", "sagittal", "oblique" (20 degrees or more off), "" where it is unknown.
+    description: the file's own words, for the user's eyes alone. note: what masks cannot be, and why.
+    """
+
+    kind: str
+    frames: int
+    size: tuple[int, int]
+    spacing: tuple[float, ...] | None = None
+    orientation: str = ""
+    description: str = ""
+    note: str | None = None
 
 
 @dataclass(frozen=True)
 class _Candidate:
-    """A file on its way to becoming a scan, or part of one. named: as an input of its own."""
+    """A file on its way to becoming a scan, or part of one. named: as an input of its own. identity: its
+    path without links."""
 
+    number: int
     root: Path
     path: Path
     named: bool
+    identity: str
 
 
-@dataclass(frozen=True)
-class _DicomFile:
-    candidate: _Candidate
-    series: str
-    positioned: bool
+def _no_tick() -> None:
+    pass
 
 
-def find_scans(inputs: Sequence[Path]) -> tuple[list[Found], list[Problem]]:
+def find_scans(
+    inputs: Sequence[Path], tick: Callable[[], None] = _no_tick
+) -> tuple[list[Found], list[Problem]]:
     """Everything to predict among files and folders, in the order of the inputs, sorted within a
-    folder; each file once, however many ways lead to it.
+    folder; each file once, however many ways lead to it. tick: called once a file that was looked at.
 
-    Folders are walked to the bottom; hidden files and what operating systems leave behind are passed
-    over. The kind is decided by the extension, and for all other names by the DICOM preamble. DICOM
-    files of a folder that belong to one series make one scan. A file that looks like a scan, or is
-    named as an input, and cannot be one, is a Problem; other files in a folder are passed over.
+    Folders are walked to the bottom; hidden files, what operating systems and the makers of discs leave
+    behind, and DICOM files that hold no image are passed over. The kind is decided by the extension,
+    and for names that say nothing (and those that DICOM and NIfTI share) by how the file begins. DICOM
+    files become scans as `dicom_series` says. A file that looks like a scan, or is named as an input, and
+    cannot be one, is a Problem; other files in a folder are passed over. Folders below an input that hold
+    the masks of an earlier run are passed over, and said.
     """
     found: list[tuple[int, Found]] = []
     problems: list[Problem] = []
-    dicom: list[tuple[int, _DicomFile]] = []
+    dicom: list[tuple[_Candidate, DicomFile]] = []
+    again: dict[str, _Candidate] = {}
     sources: set[Path] = set()  # both halves of a NIfTI pair may be named
-    for number, candidate in enumerate(_candidates(inputs, problems)):
+    for candidate in _candidates(inputs, problems, again):
+        tick()
         try:
             result = _recognised(candidate)
         except UnreadableFile as error:
             problems.append(Problem(candidate.path, _reason(candidate.path, error)))
             continue
-        if isinstance(result, Found):
-            if result.source not in sources:
-                found.append((number, result))
+        if isinstance(result, DicomFile):
+            dicom.append((candidate, result))
+        elif result is not None and result.source not in sources:
+            found.append((candidate.number, result))
             sources.add(result.source)
-        elif result is not None:
-            dicom.append((number, result))
-    found.extend(_series(dicom))
-    return [each for _, each in sorted(found, key=lambda pair: pair[0])], problems
+    scans, copies = group_scans([_in_its_series(*pair, again) for pair in dicom])
+    in_order = sorted([*found, *scans], key=lambda pair: pair[0])
+    return [each for _, each in in_order], [*problems, *copies]
 
 
-def open_scan(found: Found) -> Scan:
+def open_scan(found: Found, reading: Reading = Reading()) -> Scan:  # noqa: B008 (immutable)
     """Raises UnreadableFile, in one line, where the scan cannot be used."""
-    return OPENERS[found.kind](found)
+    return OPENERS[found.kind](found, reading)
 
 
-def _candidates(inputs: Sequence[Path], problems: list[Problem]) -> Iterator[_Candidate]:
-    """Every file, once. Inputs that are not there go to the problems."""
-    seen: set[Path] = set()
-    folders: set[Path] = set()
+def describe(found: Found, reading: Reading = Reading()) -> Description:  # noqa: B008 (immutable)
+    """What a list says of a scan; no pixels are read. Raises UnreadableFile, as `open_scan`."""
+    if found.kind == "picture":
+        height, width = picture_size(found.source)
+        return Description("picture", 1, (width, height))
+    scan = open_scan(found, reading)
+    height, width = scan.frame_shape
+    spacing, normal = _place_of(found, scan, reading)
+    return Description(
+        kind=scan.kind,
+        frames=scan.frame_count,
+        size=(width, height),
+        spacing=spacing,
+        orientation="" if normal is None else _plane(normal),
+        description=scan.description,
+        note=scan.no_volume,
+    )
+
+
+def _candidates(
+    inputs: Sequence[Path], problems: list[Problem], again: dict[str, _Candidate]
+) -> Iterator[_Candidate]:
+    """Every file, once. Inputs that are not there go to the problems; inputs that are files and lie below
+    another input too, to `again`, as found there."""
+    seen: dict[str, bool] = {}  # identity -> whether it is an input itself
+    folders: set[str] = set()
     for root in inputs:
-        if not root.exists():
-            problems.append(Problem(root, "there is no such file or folder"))
+        named = root.is_file() or not root.is_dir()
+        if named and not _exists(root):
+            problems.append(Problem(root, "there is no such file or folder, or it may not be read"))
             continue
-        named = not root.is_dir()
-        for path in [root] if named else _walk(root, folders, problems):
-            resolved = path.resolve()
-            if resolved not in seen:
-                seen.add(resolved)
-                yield _Candidate(root, path, named)
+        files = [(root, os.path.realpath(root))] if named else _walk(root, folders, problems)
+        for path, identity in files:
+            key = os.path.normcase(identity)
+            candidate = _Candidate(len(seen), root, path, named, key)
+            if key not in seen:
+                seen[key] = named
+                yield candidate
+            elif seen[key] and not named:
+                again.setdefault(key, candidate)
 
 
-def _walk(root: Path, folders: set[Path], problems: list[Problem]) -> Iterator[Path]:
-    """The files below a folder, sorted. Links to folders are followed, each folder once."""
+def _walk(root: Path, folders: set[str], problems: list[Problem]) -> Iterator[tuple[Path, str]]:
+    """The files below a folder, sorted, each with its path without links. Links to folders are followed,
+    each folder once."""
 
     def not_listed(error: OSError) -> None:
-        problems.append(Problem(Path(error.filename), f"cannot be listed ({error.strerror})"))
+        problems.append(Problem(Path(error.filename or root), f"cannot be listed ({error.strerror})"))
 
     for folder, below, names in os.walk(root, onerror=not_listed, followlinks=True):
-        resolved = Path(folder).resolve()
-        if resolved in folders:
+        real = os.path.realpath(folder)
+        if real in folders:
             below.clear()
             continue
-        folders.add(resolved)
-        below[:] = sorted(name for name in below if not _is_passed_over(name))
-        yield from (Path(folder, name) for name in sorted(names) if not _is_passed_over(name))
+        if EARLIER_RUN in names and Path(folder) != root:
+            problems.append(Problem(Path(folder), "holds the masks of an earlier run", harmless=True))
+            below.clear()
+            continue
+        folders.add(real)
+        below[:] = sorted(name for name in below if not _is_passed_over(name, _FOLDERS_PASSED_OVER))
+        for name in sorted(names):
+            if not _is_passed_over(name, _FILES_PASSED_OVER):
+                straight = Path(real, name)
+                yield (
+                    Path(folder, name),
+                    os.path.realpath(straight) if straight.is_symlink() else str(straight),
+                )
 
 
-def _is_passed_over(name: str) -> bool:
-    return name.startswith(".") or name.lower() in _PASSED_OVER
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # its folder may not be entered
+        return False
 
 
-def _recognised(candidate: _Candidate) -> Found | _DicomFile | None:
+def _is_passed_over(name: str, names: Sequence[str]) -> bool:
+    return name.startswith(".") or name.lower() in names
+
+
+def _recognised(candidate: _Candidate) -> Found | DicomFile | None:
     """A scan, a DICOM file that is one or part of one, or None for a file to pass over.
 
     Raises UnreadableFile for what must be told.
@@ -151,32 +227,47 @@ def _recognised(candidate: _Candidate) -> Found | _DicomFile | None:
     path = candidate.path
     suffix = scan_suffix(path.name).lower()
     kind = next((kind for kind, suffixes in _KINDS if suffix in suffixes), None)
-    advice = _UNSUPPORTED.get(path.suffix.lower())
     try:
-        size = path.stat().st_size
-        is_dicom = kind == "dicom" or (kind is None and path.is_file() and has_preamble(path))
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):  # reading from a pipe or device may never end
+            _pass_over(candidate, "not a regular file")
+            return None
+        if kind != "dicom" and _holds_dicom(path, suffix, kind):
+            return _dicom_file(candidate)
     except OSError as error:
         raise UnreadableFile(f"cannot be read ({error.strerror})") from error
-    if advice and not is_dicom:
+    advice = _UNSUPPORTED.get(path.suffix.lower())
+    if kind is None and advice:
         raise UnreadableFile(f"{path.suffix} files are not supported; {advice}")
-    if kind is None and not is_dicom:
-        if candidate.named:
-            raise UnreadableFile(
-                "not a scan: neither a picture, nor NIfTI, nor DICOM, by its name or content"
-            )
+    if kind is None:
+        _pass_over(candidate, "not a scan: neither a picture, nor NIfTI, nor DICOM, by its name or content")
         return None
-    if size == 0:
+    if status.st_size == 0:
         raise UnreadableFile("the file is empty (0 bytes)")
-    if is_dicom:
+    if kind == "dicom":
         return _dicom_file(candidate)
     files = _pair(candidate) if suffix in (".hdr", ".img", ".hdr.gz", ".img.gz") else (path,)
-    return _found(candidate, str(kind), files) if files else None
+    return _found(candidate, kind, files) if files else None
+
+
+def _pass_over(candidate: _Candidate, reason: str) -> None:
+    """UnreadableFile for an input itself; of a folder, nobody asks why each file in it is no scan."""
+    if candidate.named:
+        raise UnreadableFile(reason)
+
+
+def _holds_dicom(path: Path, suffix: str, kind: str | None) -> bool:
+    """Whether a file is DICOM though its name says otherwise. Pictures are not asked: a million of them
+    should not be opened to be listed."""
+    if kind is None:
+        return is_dicom(path)
+    return suffix in (".img", ".hdr", ".nii") and has_preamble(path)
 
 
 def _found(candidate: _Candidate, kind: str, files: tuple[Path, ...]) -> Found:
     source = files[0]
     relative = Path(source.name) if candidate.named else source.relative_to(candidate.root)
-    return Found(candidate.root, source, relative, kind, files, _MASK_SUFFIXES[kind])
+    return Found(candidate.root, source, relative, kind, files, single=kind == "picture")
 
 
 def _pair(candidate: _Candidate) -> tuple[Path, ...] | None:
@@ -195,46 +286,59 @@ def _pair(candidate: _Candidate) -> tuple[Path, ...] | None:
     return (other, path) if candidate.named else None
 
 
-def _dicom_file(candidate: _Candidate) -> _DicomFile | None:
-    header = read_header(candidate.path)
-    if not header.image:
-        if candidate.named:
-            raise UnreadableFile("a DICOM file without an image to segment (a mask, report or plan)")
+def _dicom_file(candidate: _Candidate) -> DicomFile | None:
+    path = candidate.path
+    try:
+        header = read_header(path)
+    except UnreadableFile:
+        # What began like DICOM by chance is no more than any other file in a folder.
+        if candidate.named or scan_suffix(path.name) or has_preamble(path):
+            raise
         return None
-    # Photographs and the like share a series without being slices of anything: each is its own scan.
-    alone = not header.series or not (header.positioned or header.modality in VOLUMETRIC)
-    series = str(candidate.path) if alone else header.series
-    return _DicomFile(candidate, series, header.positioned)
+    if not header.image:
+        _pass_over(candidate, _INDEX if header.directory else _NO_IMAGE)
+        return None
+    return DicomFile(candidate.number, candidate.root, candidate.path, candidate.named, header)
 
 
-def _series(files: Sequence[tuple[int, _DicomFile]]) -> Iterator[tuple[int, Found]]:
-    """DICOM files grouped by folder and series, each at the place of its first file."""
-    groups: dict[tuple[Path, str], list[tuple[int, _DicomFile]]] = defaultdict(list)
-    for number, file in files:
-        groups[file.candidate.path.parent.resolve(), file.series].append((number, file))
-    of_folder: dict[tuple[Path, Path], int] = defaultdict(int)
-    for group in groups.values():
-        scan = _series_found([file for _, file in group])
-        if scan.source != scan.files[0]:
-            key = (scan.root, scan.source)
-            of_folder[key] += 1
-            scan = replace(scan, series_number=of_folder[key])
-        yield group[0][0], scan
+def _in_its_series(candidate: _Candidate, file: DicomFile, again: dict[str, _Candidate]) -> DicomFile:
+    """A slice that is an input itself, and lies in a folder that is one too, belongs to the folder's
+    series: without it, that would be a volume with a gap."""
+    other = again.get(candidate.identity)
+    if other is None or is_alone(file.header):
+        return file
+    return replace(file, root=other.root, path=other.path, named=False)
 
 
-def _series_found(group: Sequence[_DicomFile]) -> Found:
-    first = group[0].candidate
-    files = tuple(sorted(file.candidate.path for file in group))
-    folder = first.path.parent
-    alone = group[0].series == str(first.path) or (first.named and len(files) == 1)
-    if alone:
-        relative = Path(first.path.name) if first.named else first.path.relative_to(first.root)
-    else:
-        relative = Path() if first.named else folder.relative_to(first.root)
-    if not relative.name:
-        relative = Path(folder.absolute().resolve().name or "series")
-    suffix = ".nii.gz" if len(files) > 1 or group[0].positioned else ".png"
-    return Found(first.root, first.path if alone else folder, relative, "dicom", files, suffix)
+def _place_of(
+    found: Found, scan: Scan, reading: Reading
+) -> tuple[tuple[float, ...] | None, NDArray[np.float64] | None]:
+    """Spacing, and a normal to the frames (RAS+, or its opposite), as far as they are known."""
+    if found.kind == "nifti" and scan.geometry is not None:
+        grid = read_grid(found.source)
+        axis = slice_view(grid.affine, grid.shape, reading.axis).axis
+        return scan.geometry.spacing, _normal(*np.delete(grid.affine[:3, :3], axis, axis=1).T)
+    if scan.geometry is not None:
+        spacing = scan.geometry.spacing
+        normal = _normal(*scan.geometry.affine[:3, :2].T)
+        return spacing[:2] if scan.geometry.thickness_assumed else spacing, normal
+    header = read_header(found.files[0])
+    in_rows = header.spacing and header.spacing[::-1]  # DICOM states the distance of the rows first
+    return in_rows, _normal(*np.reshape(header.orientation, (2, 3))) if header.orientation else None
+
+
+def _normal(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:
+    normal: NDArray[np.float64] = np.cross(one, other)
+    return normal
+
+
+def _plane(normal: NDArray[np.float64]) -> str:
+    length = float(np.linalg.norm(normal))
+    if not length > 0:
+        return ""
+    cosines = np.abs(normal) / length
+    nearest = int(cosines.argmax())
+    return _PLANES[nearest] if cosines[nearest] >= _UPRIGHT else "oblique"
 
 
 def _reason(path: Path, error: UnreadableFile) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import zlib
 from tempfile import SpooledTemporaryFile
 from typing import Any
@@ -15,7 +16,11 @@ IN_MEMORY = 16 * 2**20  # bytes of one spool; beyond it, a temporary file withou
 class Spool:
     """Frames of one shape and dtype, appended one by one, read back any number of times (see
     `records.Frames`). Masks are kept as deflated bits (some kilobytes a frame), small integers deflated,
-    real numbers as they are; what exceeds 16 MiB lies in a temporary file that the system removes.
+    real numbers as they are; what exceeds 16 MiB lies in a temporary file that the system removes, in the
+    folder that TMPDIR names. Threads may share it. What is read back may not be writeable.
+
+    Raises OSError where that folder is full, ValueError for a frame of another shape or dtype and after
+    `close`, IndexError for a frame that is not there.
     """
 
     def __init__(self, shape: tuple[int, int], dtype: Any, scale: float = 1.0) -> None:
@@ -23,6 +28,7 @@ class Spool:
         self._file = SpooledTemporaryFile(max_size=IN_MEMORY)  # noqa: SIM115 (closed by close)
         self._places: list[tuple[int, int]] = []
         self._end = 0
+        self._lock = threading.Lock()
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -43,18 +49,26 @@ class Spool:
         if frame.shape != self._shape or frame.dtype != self._dtype:
             raise ValueError(f"expected {self._dtype} {self._shape}, got {frame.dtype} {frame.shape}")
         content = self._packed(frame)
-        self._file.seek(self._end)
-        self._file.write(content)
-        self._places.append((self._end, len(content)))
-        self._end += len(content)
+        with self._lock:
+            self._file.seek(self._end)
+            self._file.write(content)
+            self._places.append((self._end, len(content)))
+            self._end += len(content)
 
     def __getitem__(self, number: int) -> NDArray[Any]:
-        start, length = self._places[number]
-        self._file.seek(start)
-        return self._unpacked(self._file.read(length))
+        with self._lock:
+            start, length = self._places[number]
+            self._file.seek(start)
+            content = self._file.read(length)
+        return self._unpacked(content)
 
     def close(self) -> None:
+        """Gives memory and disk back; may be called twice."""
         self._file.close()
+
+    def __del__(self) -> None:
+        if hasattr(self, "_file"):
+            self._file.close()
 
     def _packed(self, frame: NDArray[Any]) -> bytes:
         if self._dtype == np.bool_:

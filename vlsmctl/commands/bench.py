@@ -1,0 +1,121 @@
+"""`vlsmctl bench`: how fast `predict` is on this machine, against the model's bare forward pass."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from vlsmctl.commands.predict import CPU_BATCH, GPU_BATCH, READERS
+from vlsmctl.console import live_count, out, table
+from vlsmctl.errors import UsageError
+
+if TYPE_CHECKING:
+    import torch
+
+    from vlsmctl.predictor import Predictor
+
+MODEL = "tiny"
+
+
+def bench(
+    run: Annotated[Path | None, typer.Option(help="A run folder.", show_default=False)] = None,
+    adapter: Annotated[Path | None, typer.Option(help="An adapter file.", show_default=False)] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(help=f"A base model alone: clipseg or tiny. Default: {MODEL}.", show_default=False),
+    ] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="The folder of the base model's weights.", show_default=False)
+    ] = None,
+    frames: Annotated[int, typer.Option(min=1, help="Slices of the volume; pictures.")] = 64,
+    size: Annotated[int, typer.Option(min=16, help="Pixels along each side of them.")] = 512,
+    repeats: Annotated[int, typer.Option(min=1, help="Times each part is measured.")] = 3,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    batch_size: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help=f"Frames at once. Default: {CPU_BATCH} on a CPU, {GPU_BATCH} on a GPU.",
+            show_default=False,
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help=f"Threads that read; 0: none, read between batches. Default: up to {READERS}.",
+            show_default=False,
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Measure predict on a volume and on pictures that it draws, against the bare model."""
+    if sum(choice is not None for choice in (run, adapter, model)) > 1:
+        raise UsageError("give one of --run, --adapter and --model")
+    from vlsmctl.bench import PARTS, bench_document, run_bench
+    from vlsmctl.processors import processors
+    from vlsmctl.runtime import pick_device
+
+    where = pick_device(device)
+    predictor = _predictor(run, adapter, model, where, weights)
+    with live_count("measuring", len(PARTS) * repeats) as tick:
+        measured = run_bench(
+            predictor,
+            frames=frames,
+            size=size,
+            repeats=repeats,
+            batch_size=batch_size or (CPU_BATCH if where.type == "cpu" else GPU_BATCH),
+            workers=min(READERS, processors()) if workers is None else workers,
+            told=tick,
+        )
+    document = bench_document(measured)
+    if as_json:
+        out().print(json.dumps(document), markup=False)
+    else:
+        _show(document)
+
+
+def _predictor(
+    run: Path | None, adapter: Path | None, model: str | None, where: torch.device, weights: Path | None
+) -> Predictor:
+    from vlsmctl import predictor, runs
+    from vlsmctl.models.build import MODELS
+
+    if run is not None:
+        return predictor.predictor_from_run(runs.find_run(run), device=where, weights=weights)
+    if adapter is not None:
+        return predictor.predictor_from_adapter(adapter, device=where, weights=weights)
+    if model is not None and model not in MODELS:
+        raise UsageError(f"--model {model!r}: known are {', '.join(MODELS)}", hint="vlsmctl models")
+    return predictor.predictor_from_model(model or MODEL, device=where, weights=weights)
+
+
+def _show(document: dict[str, Any]) -> None:
+    rows = [
+        [
+            part["what"],
+            f"{part['per_second']:.1f}",
+            f"{part['ratio']:.2f}",
+            f"{min(part['seconds']):.2f} to {max(part['seconds']):.2f}",
+            *(_mib(part[key]) for key in ("peak_bytes", "gpu_peak_bytes") if part[key] is not None),
+        ]
+        for part in document["parts"].values()
+    ]
+    headings = ["part", "frames/s", "of the model alone", "seconds", "memory at most", "on the GPU"]
+    out().print(table(headings[: len(rows[0])], rows))
+    side, frames, size = document["input_size"], document["frames"], document["size"]
+    out().print(
+        f"{document['model']}, input {side} x {side}; {frames} frames of {size} x {size}, in batches of "
+        f"{document['batch_size']}; {document['workers']} reading threads, {document['threads']} of torch; "
+        f"medians of {len(document['parts']['forward']['seconds'])}; "
+        f"{_mib(document['before_bytes'])} in memory before",
+        markup=False,
+    )
+    out().print(table(["machine", ""], [[name, fact] for name, fact in document["machine"].items()]))
+
+
+def _mib(count: int) -> str:
+    return f"{count / 2**20:.0f} MiB"

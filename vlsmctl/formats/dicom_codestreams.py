@@ -1,0 +1,85 @@
+"""Compressed frames: the size that they state themselves, and the one kind pydicom leaves undecoded.
+
+Source: ITU-T T.81 B.2 (JPEG), T.87 (JPEG-LS), T.800 annex A (JPEG 2000).
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+gdcm: Any
+try:
+    gdcm = import_module("gdcm")
+except ImportError:  # then pydicom names the package
+    gdcm = None
+else:
+    # Its messages go to stderr, beside our own.
+    gdcm.Trace.WarningOff()
+    gdcm.Trace.ErrorOff()
+
+_JPEG, _JPEG_2000 = b"\xff\xd8", b"\xff\x4f\xff\x51"
+_NOT_FRAMES = (0xC4, 0xC8, 0xCC)  # tables and extensions among the markers of frames
+_JPEG_LS_FRAME = 0xF7
+_BOXES = 512  # bytes; some writers put JPEG 2000 in a file of its own
+
+
+def codestream_shape(code: bytes) -> tuple[int, int] | None:
+    """(rows, columns) that a JPEG, JPEG-LS or JPEG 2000 frame states; None where it states none.
+
+    A decoder makes room for that size, whatever the DICOM header says.
+    """
+    start = code.find(_JPEG_2000, 0, _BOXES)
+    if start >= 0 and len(code) >= start + 24:
+        right, bottom, left, top = (
+            int.from_bytes(code[start + at : start + at + 4], "big") for at in (8, 12, 16, 20)
+        )
+        return bottom - top, right - left
+    return _jpeg_shape(code) if code.startswith(_JPEG) else None
+
+
+def _jpeg_shape(code: bytes) -> tuple[int, int] | None:
+    at = 2
+    while at + 9 <= len(code) and code[at] == 0xFF:
+        marker = code[at + 1]
+        if marker == 0xFF:  # fill
+            at += 1
+            continue
+        if (0xC0 <= marker <= 0xCF and marker not in _NOT_FRAMES) or marker == _JPEG_LS_FRAME:
+            rows, columns = (int.from_bytes(code[at + n : at + n + 2], "big") for n in (5, 7))
+            return (rows, columns) if rows and columns else None
+        at += 2 + int.from_bytes(code[at + 2 : at + 4], "big")
+    return None
+
+
+def can_decode_jpeg_12() -> bool:
+    return gdcm is not None
+
+
+def decode_jpeg_12(
+    code: bytes, shape: tuple[int, int], bits_stored: int, signed: bool
+) -> NDArray[np.generic]:
+    """JPEG Extended of more than 8 bits (grey) -> [rows, columns], which GDCM can decode, though pydicom
+    does not ask it to. Raises ValueError."""
+    fragment = gdcm.Fragment()
+    fragment.SetByteStringValue(code)
+    fragments = gdcm.SequenceOfFragments.New()
+    fragments.AddFragment(fragment)
+    element = gdcm.DataElement(gdcm.Tag(0x7FE0, 0x0010))
+    element.SetValue(fragments.__ref__())
+    image = gdcm.Image()
+    image.SetNumberOfDimensions(2)
+    image.SetDimensions((shape[1], shape[0], 1))
+    image.SetPixelFormat(gdcm.PixelFormat(1, 16, bits_stored, bits_stored - 1, int(signed)))
+    monochrome = gdcm.PhotometricInterpretation(gdcm.PhotometricInterpretation.MONOCHROME2)
+    image.SetPhotometricInterpretation(monochrome)
+    image.SetTransferSyntax(gdcm.TransferSyntax(gdcm.TransferSyntax.JPEGExtendedProcess2_4))
+    image.SetDataElement(element)
+    decoded = image.GetBuffer()
+    if decoded is None:
+        raise ValueError("GDCM could not decode it")
+    values = np.frombuffer(decoded.encode("utf-8", "surrogateescape"), np.int16 if signed else np.uint16)
+    return values.reshape(shape)

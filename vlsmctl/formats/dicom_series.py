@@ -1,0 +1,206 @@
+"""DICOM files into scans, by their headers alone: which files are the slices of one volume.
+
+The rules, in this order:
+
+- A file that repeats another one of its folder, byte for byte, is passed over, and said.
+- A file of several frames, an enhanced one, and one that states no place and is of no modality whose
+  images stack (a photograph, most ultrasound, a captured screen) is a scan of its own.
+- Of all others, the files of one study and series make a scan; apart stand images of another size, of
+  another orientation (so do slices of another gantry tilt), and localisers.
+- Such a scan may lie in several folders below one input, as discs and archives export it, and is then
+  named after the deepest folder above them all; unless two of the folders hold the same slice, by its
+  identifier or its place: then they are copies, or other things of equal identifiers, and stand apart.
+- Files below different inputs stand apart; files that are inputs themselves join.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from vlsmctl.formats.dicom_header import Header
+from vlsmctl.formats.records import Found, Problem
+
+# Modalities whose several images in one series are the slices of a volume.
+VOLUMETRIC = ("CT", "MR", "PT", "NM")
+# Of the direction cosines: 0.06 degrees, half a pixel across 512. Rounding when they are written differs
+# by less, tilts of a gantry by more.
+SAME_DIRECTION = 1e-3
+_CAPTURED = "1.2.840.10008.5.1.4.1.1.7"
+_CHUNK = 2**20
+
+
+@dataclass(frozen=True)
+class DicomFile:
+    """A DICOM image on its way into a scan. number: its place among all files that were looked at. root:
+    the input that it was found through; named: it is that input itself."""
+
+    number: int
+    root: Path
+    path: Path
+    named: bool
+    header: Header
+
+    @cached_property
+    def folder(self) -> Path:
+        """Told apart from all others. Walking an input comes to each folder once, so that there is one
+        way to write it; inputs may be written in several ways."""
+        return Path(os.path.realpath(self.path.parent)) if self.named else self.path.parent
+
+
+def content_digest(path: Path) -> bytes | None:
+    """The same for two files of the same bytes; None where it cannot be read."""
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as stream:
+            while chunk := stream.read(_CHUNK):
+                digest.update(chunk)
+    except OSError:
+        return None
+    return digest.digest()
+
+
+def group_scans(
+    files: Sequence[DicomFile], digest: Callable[[Path], bytes | None] = content_digest
+) -> tuple[list[tuple[int, Found]], list[Problem]]:
+    """Scans, each with the number of its first file, and copies that were passed over. digest: of a
+    file's content, asked for only where two files of a folder say that they are the same image."""
+    kept, copies = _without_copies(files, digest)
+    alone = [file for file in kept if is_alone(file.header)]
+    series: dict[tuple[Path, str, str], list[DicomFile]] = defaultdict(list)
+    for file in kept:
+        if not is_alone(file.header):
+            series[_home(file), file.header.study, file.header.series].append(file)
+    parts = [part for each in series.values() for part in _parts(each)]
+    return [*((file.number, _single(file)) for file in alone), *_numbered(parts)], copies
+
+
+def is_alone(header: Header) -> bool:
+    """Whether an image cannot be a slice of a volume that lies in several files."""
+    if header.frames > 1 or header.enhanced or not header.series:
+        return True
+    captured = header.sop_class == _CAPTURED or header.sop_class.startswith(f"{_CAPTURED}.")
+    return not header.positioned and (captured or header.modality not in VOLUMETRIC)
+
+
+def _without_copies(
+    files: Sequence[DicomFile], digest: Callable[[Path], bytes | None]
+) -> tuple[list[DicomFile], list[Problem]]:
+    same: dict[tuple[Path, str], list[DicomFile]] = defaultdict(list)
+    for file in files:
+        # Without an identifier, each file is itself alone.
+        same[file.folder, file.header.instance or f"file {file.number}"].append(file)
+    problems = []
+    dropped = set()
+    for alike in same.values():
+        first: dict[bytes, Path] = {}
+        for file in alike if len(alike) > 1 else ():
+            content = digest(file.path)
+            if content is not None and first.setdefault(content, file.path) != file.path:
+                reason = f"a second copy of {first[content].name}"
+                problems.append(Problem(file.path, reason, harmless=True))
+                dropped.add(file.number)
+    return [file for file in files if file.number not in dropped], problems
+
+
+def _parts(series: Sequence[DicomFile]) -> Iterator[list[DicomFile]]:
+    """One series into its scans: the largest first, which takes the plain name."""
+    kinds: dict[tuple[tuple[int, int], bool], list[DicomFile]] = defaultdict(list)
+    for file in series:
+        kinds[file.header.shape, file.header.localiser].append(file)
+    parts = [
+        part
+        for kind in kinds.values()
+        for parallel in _by_orientation(kind)
+        for part in _by_folder(parallel)
+    ]
+    yield from sorted(parts, key=lambda part: (-len(part), part[0].number))
+
+
+def _by_orientation(files: Sequence[DicomFile]) -> list[list[DicomFile]]:
+    """Parallel slices together; those that state no orientation make a group too."""
+    groups: list[tuple[tuple[float, ...] | None, list[DicomFile]]] = []
+    known: dict[tuple[float, ...] | None, list[DicomFile]] = {}
+    for file in files:
+        orientation = file.header.orientation
+        if orientation not in known:
+            near = next((group for first, group in groups if _is_near(orientation, first)), None)
+            if near is None:
+                near = []
+                groups.append((orientation, near))
+            known[orientation] = near
+        known[orientation].append(file)
+    return [group for _, group in groups]
+
+
+def _is_near(one: tuple[float, ...] | None, other: tuple[float, ...] | None) -> bool:
+    if one is None or other is None:
+        return False
+    return all(abs(a - b) <= SAME_DIRECTION for a, b in zip(one, other, strict=True))
+
+
+def _by_folder(files: list[DicomFile]) -> list[list[DicomFile]]:
+    """The files together, or, where folders hold the same slices, in parts that do not."""
+    folders = {file.folder for file in files}
+    if len(folders) == 1 or not _overlap(files):
+        return [files]
+    depth = len(_common(folders).parts)
+    parts: dict[tuple[str, ...], list[DicomFile]] = defaultdict(list)
+    for file in files:
+        parts[file.folder.parts[depth : depth + 1]].append(file)
+    return [part for each in parts.values() for part in _by_folder(each)]
+
+
+def _overlap(files: Sequence[DicomFile]) -> bool:
+    """Whether two folders hold the same slice."""
+    folder_of: dict[object, Path] = {}
+    for file in files:
+        position = file.header.position
+        place = position and tuple(round(each, 3) for each in position)
+        for mark in (file.header.instance or None, place):
+            if mark is not None and folder_of.setdefault(mark, file.folder) != file.folder:
+                return True
+    return False
+
+
+def _numbered(parts: Sequence[list[DicomFile]]) -> Iterator[tuple[int, Found]]:
+    taken: dict[tuple[Path, Path], int] = defaultdict(int)
+    for part in parts:
+        number = min(file.number for file in part)
+        if len(part) == 1 and part[0].named:
+            yield number, _single(part[0])
+            continue
+        source = _source(part)
+        key = (_home(part[0]), _common(file.folder for file in part))
+        taken[key] += 1
+        relative = Path() if part[0].named else source.relative_to(part[0].root)
+        if not relative.name:
+            relative = Path(Path(os.path.realpath(source)).name or "series")
+        files = tuple(sorted(file.path for file in part))
+        yield number, Found(part[0].root, source, relative, "dicom", files, taken[key], len(files) == 1)
+
+
+def _single(file: DicomFile) -> Found:
+    relative = Path(file.path.name) if file.named else file.path.relative_to(file.root)
+    single = file.header.frames == 1
+    return Found(file.root, file.path, relative, "dicom", (file.path,), single=single)
+
+
+def _source(part: Sequence[DicomFile]) -> Path:
+    """The folder above all files, as the user wrote it where they wrote one."""
+    folders = {file.path.parent for file in part}
+    return folders.pop() if len(folders) == 1 else _common(file.folder for file in part)
+
+
+def _home(file: DicomFile) -> Path:
+    """What files must share to make one scan: the input, or, for inputs themselves, the drive."""
+    return Path(file.folder.anchor) if file.named else file.root
+
+
+def _common(folders: Iterable[Path]) -> Path:
+    return Path(os.path.commonpath([str(folder) for folder in folders]))

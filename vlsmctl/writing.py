@@ -1,0 +1,273 @@
+"""What the frames of a case came to, and the files that are made of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vlsmctl.cases import SEG_SUFFIX, VOLUME_SUFFIX, Case, Options
+from vlsmctl.errors import UnreadableFile
+from vlsmctl.formats.naming import FRAMES_SUFFIX, SLICES_SUFFIX
+from vlsmctl.formats.raster import write_pictures
+from vlsmctl.formats.records import Frames, Origin, Scan, Segment
+from vlsmctl.formats.spool import Spool
+from vlsmctl.ledger import Entry
+from vlsmctl.overlays import write_overlay
+from vlsmctl.predictor import Segmented
+
+OVERLAY, PROBABILITY = ".overlay.png", ".probability"
+
+
+@dataclass
+class Tally:
+    """What is counted of one prompt over the frames of a case."""
+
+    marked: int = 0
+    weighted: float = 0.0
+    largest: float = 0.0
+    presence: float | None = None
+
+    def add(self, result: Segmented, marked: int) -> None:
+        self.marked += marked
+        self.weighted += result.confidence * marked
+        self.largest = max(self.largest, 0.0 if marked else result.confidence)
+        if result.presence is not None:
+            self.presence = max(self.presence or 0.0, result.presence)
+
+    @property
+    def confidence(self) -> float:
+        return self.weighted / self.marked if self.marked else self.largest
+
+
+@dataclass
+class Results:
+    """The frames of a case as they come, one call of `add` a frame, in frame order.
+
+    masks: one spool a prompt, or a single one with label numbers (`combine`). probabilities: one a prompt,
+    where they are asked for.
+    """
+
+    masks: list[Spool]
+    probabilities: list[Spool]
+    tallies: list[Tally]
+    labels: tuple[int, ...] | None
+    frames: int = field(default=0)
+
+    def add(self, results: Sequence[Segmented]) -> None:
+        self.frames += 1
+        marked = [int(np.count_nonzero(result.mask)) for result in results]
+        if self.labels is not None:
+            labelled = _combined(results, self.labels)
+            self.masks[0].append(labelled)
+            marked = [int(np.count_nonzero(labelled == label)) for label in self.labels]
+        else:
+            for spool, result in zip(self.masks, results, strict=True):
+                spool.append(result.mask)
+        for tally, result, count in zip(self.tallies, results, marked, strict=True):
+            tally.add(result, count)
+        for spool, result in zip(self.probabilities, results, strict=bool(self.probabilities)):
+            if result.probabilities is not None:
+                spool.append(_stored(result.probabilities, spool.dtype))
+
+    def close(self) -> None:
+        for spool in (*self.masks, *self.probabilities):
+            spool.close()
+
+
+def results_for(case: Case, scan: Scan, options: Options) -> Results:
+    """Room for what the frames of an opened scan will come to."""
+    shape, prompts = scan.frame_shape, case.prompts
+    combined = options.combine and case.suffix != SEG_SUFFIX
+    masks = [Spool(shape, np.uint8)] if combined else [Spool(shape, np.bool_) for _ in prompts]
+    kinds: dict[str, tuple[Any, float]] = {"float": (np.float32, 1.0), "8bit": (np.uint8, 1 / 255)}
+    dtype, scale = kinds[options.probabilities or "float"]
+    wanted = prompts if options.probabilities else ()
+    return Results(
+        masks=masks,
+        probabilities=[Spool(shape, dtype, scale) for _ in wanted],
+        tallies=[Tally() for _ in prompts],
+        labels=tuple(row + 1 for row in case.rows) if combined else None,
+    )
+
+
+def why_not_writable(case: Case, scan: Scan, options: Options) -> str | None:
+    """Why the masks of an opened scan cannot be written in the format asked for; said before any work."""
+    if case.suffix != VOLUME_SUFFIX or scan.write_volume is not None:
+        return None
+    if scan.write_slices is not None:
+        if options.allow_uneven:
+            return None
+        return (
+            f"makes no volume: {scan.no_volume}; --format dicom-seg, or --allow-uneven for a file a slice"
+        )
+    return f"makes no volume: {scan.no_volume}; --format dicom-seg or png"
+
+
+def write_case(
+    case: Case, scan: Scan, results: Results, out: Path, *, model: str, options: Options
+) -> list[Entry]:
+    """Writes all files of a case below `out`; its entries, one a prompt, in which `seconds` is not set.
+
+    Raises OSError and whatever the writers raise.
+    """
+    suffix = _true_suffix(case.suffix, scan)
+    shared = suffix == SEG_SUFFIX or results.labels is not None
+    numbers: list[int | None] = [None] if shared else list(range(len(case.prompts)))
+    if suffix == SEG_SUFFIX:
+        _write_segments(case, scan, results.masks, out / case.path(suffix), model, options)
+    else:
+        for number, frames in zip(numbers, results.masks, strict=True):
+            _write_frames(scan, frames, out / case.path(suffix, number), suffix)
+    probabilities = _write_probabilities(case, scan, results, out, model, options, suffix)
+    overlay = None
+    if options.overlay:
+        overlay = case.path(OVERLAY)
+        shown = _masks_apart(results)
+        write_overlay(scan, list(zip(case.prompts, shown, strict=True)), out / overlay)
+    return [
+        _entry(
+            case,
+            scan,
+            results,
+            number,
+            output=case.path(suffix, None if shared else number),
+            probabilities=probabilities[number] if probabilities else None,
+            overlay=overlay,
+            label=_label(results, suffix, number),
+        )
+        for number in range(len(case.prompts))
+    ]
+
+
+def failed(case: Case, reason: str) -> list[Entry]:
+    """The entries of a case that came to nothing."""
+    return [
+        Entry(case.input, None, prompt, "failed", reason, fingerprint=fingerprint)
+        for prompt, fingerprint in zip(case.prompts, case.fingerprints, strict=True)
+    ]
+
+
+def _entry(
+    case: Case, scan: Scan, results: Results, number: int, *, output: Path, probabilities: Path | None,
+    overlay: Path | None, label: int | None,
+) -> Entry:  # fmt: skip
+    tally = results.tallies[number]
+    voxel = scan.geometry.voxel_ml if scan.geometry else None
+    return Entry(
+        input=case.input,
+        output=output.as_posix(),
+        prompt=case.prompts[number],
+        status="done" if tally.marked else "empty",
+        reason=None if tally.marked else "nothing found",
+        label=label,
+        frames=results.frames,
+        foreground=tally.marked,
+        volume_ml=None if voxel is None else round(tally.marked * voxel, 4),
+        confidence=round(tally.confidence, 4),
+        presence=None if tally.presence is None else round(tally.presence, 4),
+        probabilities=None if probabilities is None else probabilities.as_posix(),
+        overlay=None if overlay is None else overlay.as_posix(),
+        fingerprint=case.fingerprints[number],
+    )
+
+
+def _label(results: Results, suffix: str, number: int) -> int | None:
+    if results.labels is not None:
+        return results.labels[number]
+    return number + 1 if suffix == SEG_SUFFIX else None
+
+
+def _true_suffix(suffix: str, scan: Scan) -> str:
+    return SLICES_SUFFIX if suffix == VOLUME_SUFFIX and scan.write_volume is None else suffix
+
+
+def _write_frames(scan: Scan, frames: Frames, path: Path, suffix: str) -> None:
+    if suffix == VOLUME_SUFFIX and scan.write_volume is not None:
+        scan.write_volume(frames, path)
+    elif suffix == SLICES_SUFFIX and scan.write_slices is not None:
+        scan.write_slices(frames, path)
+    else:
+        write_pictures(frames, path, single=suffix != FRAMES_SUFFIX)
+
+
+def _write_segments(
+    case: Case, scan: Scan, frames: Sequence[Frames], path: Path, model: str, options: Options
+) -> None:
+    if scan.write_segments is None:
+        raise UnreadableFile(f"{case.input}: no DICOM SEG can be written for it")
+    segments = [
+        Segment(prompt, own, *options.codes.codes(prompt))
+        for prompt, own in zip(case.prompts, frames, strict=True)
+    ]
+    scan.write_segments(segments, Origin(model, case.fingerprints[0]), path)
+
+
+def _write_probabilities(
+    case: Case, scan: Scan, results: Results, out: Path, model: str, options: Options, suffix: str
+) -> list[Path]:
+    """Their paths, one a prompt: in the format of the masks, where that holds such numbers."""
+    if not results.probabilities:
+        return []
+    if suffix == SEG_SUFFIX and options.probabilities == "8bit":
+        path = case.path(PROBABILITY + SEG_SUFFIX)
+        _write_segments(case, scan, results.probabilities, out / path, model, options)
+        return [path for _ in case.prompts]
+    kind = suffix
+    if suffix == SEG_SUFFIX:
+        kind = VOLUME_SUFFIX if scan.write_volume is not None else FRAMES_SUFFIX
+    ending = ".tif" if kind == ".png" and options.probabilities == "float" else kind
+    paths = [case.path(PROBABILITY + ending, number) for number in range(len(case.prompts))]
+    for path, frames in zip(paths, results.probabilities, strict=True):
+        _write_frames(scan, frames, out / path, kind)
+    return paths
+
+
+def _combined(results: Sequence[Segmented], labels: Sequence[int]) -> NDArray[np.uint8]:
+    """One label a pixel; where masks overlap, that with the larger probability."""
+    combined = np.zeros(results[0].mask.shape, np.uint8)
+    best = np.zeros(combined.shape, np.float32)
+    for result, label in zip(results, labels, strict=True):
+        values = result.mask.astype(np.float32) if result.probabilities is None else result.probabilities
+        wins = result.mask & (values > best)
+        combined[wins], best[wins] = label, values[wins]
+    return combined
+
+
+def _stored(probabilities: NDArray[np.float32], dtype: np.dtype[Any]) -> NDArray[Any]:
+    return probabilities if dtype == np.float32 else np.rint(probabilities * 255).astype(np.uint8)
+
+
+@dataclass(frozen=True)
+class _OneLabel:
+    """The mask of one label of a label map (see `records.Frames`)."""
+
+    frames: Frames
+    label: int
+    scale: float = 1.0
+    dtype: np.dtype[Any] = np.dtype(np.bool_)  # noqa: RUF009 (immutable)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.frames.shape
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def __getitem__(self, number: int, /) -> NDArray[np.bool_]:
+        mask: NDArray[np.bool_] = self.frames[number] == self.label
+        return mask
+
+
+def _masks_apart(results: Results) -> list[Frames]:
+    if results.labels is None:
+        return [*results.masks]
+    return [_OneLabel(results.masks[0], label) for label in results.labels]
+
+
+def timed(entries: Sequence[Entry], seconds: float) -> list[Entry]:
+    return [replace(entry, seconds=round(seconds, 3)) for entry in entries]
