@@ -119,6 +119,8 @@ def test_lines_are_counted_where_a_row_begins(tmp_path: Path) -> None:
         ("p.jsonl", '{"input": 7, "prompt": "a"}', "line 1: expected an input as text, found 7"),
         ("p.jsonl", '{"input": "a.png", "prompt": {"a": 1}}', "line 1: expected a prompt as text"),
         ("p.jsonl", '{"input": "a.png", "prompt": "\\ud83d"}', "line 1: .*half a character"),
+        ("p.jsonl", '\n{"input": "a" "prompt"}', r"line 2: .*\(Expecting ',' delimiter, column 15\)"),
+        ("p.jsonl", "7" * 5000, "line 1: expected"),
         ("p.jsonl", '"a.png"', "line 1: .*no input and no prompt"),
         ("p.jsonl", "[" * 100_000, "line 1: .*found a list"),
         ("p.jsonl", '{"input": ' + "[" * 100_000, "line 1: expected a line of JSON"),

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from vlsmctl.commands import doctor, models, predict, prepare, presets, quickstart, train, weights
+from vlsmctl.commands import bench, doctor, models, predict, prepare, presets, quickstart, train, weights
 from vlsmctl.commands import eval as evaluate
 from vlsmctl.console import configure, console, is_verbose
 from vlsmctl.errors import INTERRUPTED, UsageError, VlsmctlError
@@ -103,6 +103,7 @@ app.command("train")(guarded(train.train))
 app.command("eval")(guarded(evaluate.evaluate))
 app.command("predict")(guarded(predict.predict))
 app.command("models")(guarded(models.models))
+app.command("bench")(guarded(bench.bench))
 app.command("doctor")(guarded(doctor.doctor))
 
 presets_app = typer.Typer(invoke_without_command=True, help="List and explain the presets.")

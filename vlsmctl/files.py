@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
+
+_ABANDONED = 600  # seconds since the last change of a file that was being written
 
 
 @contextmanager
@@ -62,6 +65,16 @@ def atomic_folder(final: Path) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Removes what killed runs left half-written in a folder (not below it), long enough ago that no other
+    run can still be writing it."""
+    for mark in ("part", "former"):
+        for path in folder.glob(f".????????.{mark}.*"):
+            with suppress(OSError):
+                if time.time() - path.stat().st_mtime > _ABANDONED:
+                    _remove(path)
 
 
 def _remove(path: Path) -> None:

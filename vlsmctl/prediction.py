@@ -21,6 +21,7 @@ import torch
 from vlsmctl.ahead import ahead_of_all
 from vlsmctl.cases import Case, Options, all_prompts, is_done
 from vlsmctl.errors import UnreadableFile
+from vlsmctl.files import remove_leftovers
 from vlsmctl.formats.records import Problem, Scan
 from vlsmctl.formats.scan import open_scan
 from vlsmctl.ledger import LEDGER, Entry, Known, append, ledger_path, open_ledger, read_ledger
@@ -83,6 +84,8 @@ def predict(
         if rank == 0 and known.get((entry.input, "")) != entry
     ]
     mine, entries = missing[rank::ranks], list[Entry]()
+    for folder in {(out / case.stem).parent for case in mine}:
+        remove_leftovers(folder)
     if not mine and not skipped:
         return Outcome(entries, before)
     with open_ledger(ledger_path(out, rank, ranks)) as ledger:

@@ -174,7 +174,11 @@ def _from_lines(text: str) -> _Read:
             continue
         try:
             document = json.loads(content)
-        except (ValueError, RecursionError) as error:
+        except json.JSONDecodeError as error:
+            told = f"{error.msg}, column {error.colno}"
+            problems.append((line, f"expected a line of JSON, found something else ({told})"))
+            continue
+        except (ValueError, RecursionError) as error:  # numbers too long, brackets too deep
             problems.append((line, f"expected a line of JSON, found something else ({error})"))
             continue
         missing = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import platform
 import signal
@@ -95,7 +96,14 @@ def share_work() -> tuple[int, int]:
     ranks = int(os.environ.get("WORLD_SIZE", "1"))
     if ranks > 1:
         PartialState(cpu=True, timeout=_PATIENCE)
+        atexit.register(_leave)
     return int(os.environ.get("RANK", "0")), ranks
+
+
+def _leave() -> None:
+    """Ends the connection: a process that ends without it may be aborted when the other one has gone."""
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def own_device(name: str) -> torch.device:

@@ -21,11 +21,15 @@ def _as_defined(values: NDArray[Any], low: float, high: float, slope: float, int
 @pytest.mark.parametrize(("slope", "inter"), [(1.0, 0.0), (0.37, -12.5), (-2.0, 5.0)])
 def test_tables_and_arithmetic_give_the_same_bytes(dtype: str, slope: float, inter: float) -> None:
     numbers = np.random.default_rng(0).normal(20, 60, (200, 150))
-    values = numbers.clip(*((np.iinfo(dtype).min, np.iinfo(dtype).max) if dtype[-2] != "f" else (-1e9, 1e9)))
+    values = numbers.clip(
+        *((np.iinfo(dtype).min, np.iinfo(dtype).max) if dtype[-2] != "f" else (-1e9, 1e9))
+    )
     values = values.astype(dtype)
     low, high = np.percentile(values * slope + inter, (0.5, 99.5))
     for each in (values, values.T, values[::-2, 3:], values[:3, :4]):
-        assert np.array_equal(to_grey(each, low, high, slope, inter), _as_defined(each, low, high, slope, inter))
+        assert np.array_equal(
+            to_grey(each, low, high, slope, inter), _as_defined(each, low, high, slope, inter)
+        )
 
 
 @pytest.mark.parametrize("dtype", INTEGERS)

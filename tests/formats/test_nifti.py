@@ -99,7 +99,7 @@ def _blob(affine: NDArray[np.float64], shape: tuple[int, ...], centre: NDArray[n
     """A sphere of about 4 mm with soft edges, brightest at a place in mm."""
     world = apply_affine(affine, np.moveaxis(np.indices(shape[:3]), 0, -1))
     distance = np.linalg.norm(world - centre, axis=-1)
-    return np.rint(1000 * np.exp(-((distance / 4) ** 2))).astype(np.int16)
+    return np.asarray(np.rint(1000 * np.exp(-((distance / 4) ** 2))), np.int16)
 
 
 def _rotated(affine: NDArray[np.float64], seed: int) -> NDArray[np.float64]:
@@ -270,7 +270,9 @@ def test_flat_volumes_of_every_shape(tmp_path: Path, shape: tuple[int, ...]) -> 
     assert (scan.frame_count, sorted(scan.frame_shape)) == (shape[3] if len(shape) > 3 else 1, [5, 6])
     for axis in (None, 0, 1, 2):
         scan = open_nifti(found(source, "nifti"), Reading(axis, Window(0, 1)))
-        write(scan, [scan.read_frame(n)[..., 0] > 0 for n in range(scan.frame_count)], tmp_path / "m.nii.gz")
+        write(
+            scan, [scan.read_frame(n)[..., 0] > 0 for n in range(scan.frame_count)], tmp_path / "m.nii.gz"
+        )
         mask = nib.load(tmp_path / "m.nii.gz")
         assert mask.shape == shape
         assert np.array_equal(np.asarray(mask.dataobj), data)

@@ -122,9 +122,11 @@ def test_values_along_every_axis_and_in_pieces(
     monkeypatch.setattr("vlsmctl.files.os.fsync", lambda _: None)
     source = nib.Nifti1Image(np.zeros(shape, np.int16), AFFINE)
     volume = _volume(shape, dtype)
-    three = volume.reshape((*shape, 1)[:3] + (math.prod(shape[3:]),))
+    three = volume.reshape((*(*shape, 1)[:3], math.prod(shape[3:])))
     planes = [
-        np.moveaxis(three[..., n], axis, 0)[k] for n in range(three.shape[3]) for k in range(three.shape[axis])
+        np.moveaxis(three[..., n], axis, 0)[k]
+        for n in range(three.shape[3])
+        for k in range(three.shape[axis])
     ]
     # Shown turned and mirrored, as a view may have it
     frames = spooled([plane.T[::-1] for plane in planes], scale)

@@ -1,7 +1,12 @@
 from __future__ import annotations
 
 import struct
+import time
+import tracemalloc
 import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +16,16 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tests.formats.generators import found
+from tests.formats.test_spool import spooled
 from tests.shared import SHARED
 from vlsmctl.errors import UnreadableFile
-from vlsmctl.formats.raster import open_picture, read_mask_picture, read_picture, write_mask_picture
+from vlsmctl.formats.raster import (
+    open_picture,
+    picture_size,
+    read_mask_picture,
+    read_picture,
+    write_pictures,
+)
 
 RAMP = np.arange(12, dtype=np.uint8).reshape(3, 4) * 20
 
@@ -38,7 +50,8 @@ def test_exif_orientation_is_honoured(tmp_path: Path, orientation: int) -> None:
     scan = open_picture(found(tmp_path / "photo.png", "picture"))
     assert np.array_equal(scan.read_frame(0)[..., 0], shown)
     assert scan.frame_shape == shown.shape
-    scan.write_mask([shown > 100], tmp_path / "mask.png")
+    assert picture_size(tmp_path / "photo.png") == shown.shape
+    write_pictures(spooled([shown > 100]), tmp_path / "mask.png", single=True)
     assert np.array_equal(read_mask_picture(tmp_path / "mask.png") > 0, shown > 100)
 
 
@@ -91,8 +104,12 @@ def _quirky_tiff(order: str) -> bytes:
     pixels = np.arange(2 * 3 * 3, dtype=np.uint8)
     entries = [(256, 3, 1, 3), (257, 3, 1, 2), (258, 3, 1, 8), (259, 3, 1, 1), (262, 3, 1, 1)]
     entries += [(273, 4, 1, 8), (277, 3, 1, 3), (278, 3, 1, 2), (279, 4, 1, pixels.size)]
+    return _tiff(order, pixels, entries)
+
+
+def _tiff(order: str, pixels: NDArray[Any], entries: list[tuple[int, int, int, int]]) -> bytes:
     head = {"<": b"II*\0", ">": b"MM\0*"}[order]
-    start = 8 + pixels.size
+    start = 8 + pixels.nbytes
     content = head + struct.pack(order + "I", start) + pixels.tobytes()
     content += struct.pack(order + "H", len(entries))
     for tag, kind, count, value in entries:
@@ -141,7 +158,7 @@ def test_other_refusals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         read_picture(tmp_path / "missing.png")
     pages = tmp_path / "pages.tif"
     Image.new("L", (4, 4)).save(pages, save_all=True, append_images=[Image.new("L", (4, 4))])
-    with pytest.raises(UnreadableFile, match="2 pages"):
+    with pytest.raises(UnreadableFile, match="several pages"):
         read_picture(pages)
     (tmp_path / "drawing.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")
     with pytest.raises(UnreadableFile, match="not a picture"):
@@ -154,31 +171,240 @@ def test_other_refusals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         read_picture(tmp_path / "large.png")
 
 
-def test_mask_is_single_channel_0_255(tmp_path: Path) -> None:
-    write_mask_picture(RAMP > 100, tmp_path / "new" / "m.png")
-    with Image.open(tmp_path / "new" / "m.png") as image:
-        assert image.mode == "L"
-        assert np.array_equal(np.asarray(image), np.where(RAMP > 100, 255, 0))
-    assert [path.name for path in (tmp_path / "new").iterdir()] == ["m.png"]
-
-
-def test_wrong_masks_are_refused_and_leave_nothing(tmp_path: Path) -> None:
-    Image.new("L", (4, 3)).save(tmp_path / "a.png")
-    scan = open_picture(found(tmp_path / "a.png", "picture"))
-    wrong: list[list[NDArray[Any]]] = [
-        [],
-        [np.zeros((4, 3), bool)],
-        [np.zeros((3, 4), bool)] * 2,
-        [np.zeros((3, 4))],
-    ]
-    for masks in wrong:
-        with pytest.raises(ValueError, match="mask"):
-            scan.write_mask(masks, tmp_path / "out" / "m.png")
-    assert not (tmp_path / "out").exists()
-
-
 def test_reading_leaves_the_warning_filters_alone(tmp_path: Path) -> None:
     before = list(warnings.filters)
     Image.new("L", (4, 3)).save(tmp_path / "a.png")
     read_picture(tmp_path / "a.png")
     assert list(warnings.filters) == before
+
+
+NOISE = np.random.default_rng(0).integers(0, 256, (13, 17, 3), dtype=np.uint8)
+
+
+def _as_rgb(grey: NDArray[Any]) -> NDArray[Any]:
+    return np.repeat(grey[..., np.newaxis], 3, axis=2)
+
+
+def _stretched(grey: NDArray[Any]) -> NDArray[Any]:
+    return _as_rgb(np.rint((grey - grey.min()) / float(np.ptp(grey)) * 255))
+
+
+def _variants(folder: Path) -> Iterator[tuple[Path, NDArray[Any], int]]:
+    """Ways to store a picture: the file, what it shows, and by how much losses may change that."""
+    rgb, grey = Image.fromarray(NOISE), Image.fromarray(NOISE[..., 0])
+    smooth = np.add.outer(np.arange(48), np.arange(64)).astype(np.uint8)
+    smooth = np.stack([smooth, smooth // 2, 200 - smooth], axis=2)
+    deep = NOISE[..., 0].astype(np.uint16) * 200 + 7
+    bits = NOISE[..., 0] > 128
+
+    def saved(name: str, image: Image.Image, **options: Any) -> Path:
+        image.save(folder / name, **options)
+        return folder / name
+
+    for suffix in ("png", "tif", "bmp", "ppm"):
+        yield saved(f"rgb.{suffix}", rgb), NOISE, 0
+        yield saved(f"grey.{suffix}", grey), _as_rgb(NOISE[..., 0]), 0
+        yield saved(f"bits.{suffix}", Image.fromarray(bits)), _as_rgb(bits * 255), 0
+    yield saved("lossless.webp", rgb, lossless=True), NOISE, 0
+    yield saved("lossless.jp2", rgb), NOISE, 0
+    for compression in ("tiff_lzw", "tiff_adobe_deflate", "packbits"):
+        yield saved(f"{compression}.tif", rgb, compression=compression), NOISE, 0
+    yield saved("group4.tif", Image.fromarray(bits), compression="group4"), _as_rgb(bits * 255), 0
+    for suffix, image in (("jpg", smooth), ("webp", smooth)):
+        yield saved(f"smooth.{suffix}", Image.fromarray(image)), image, 14
+    yield saved("progressive.jpg", Image.fromarray(smooth), progressive=True), smooth, 8
+    yield saved("grey.jpg", Image.fromarray(smooth[..., 0])), _as_rgb(smooth[..., 0]), 8
+    yield saved("ycbcr.tif", Image.fromarray(smooth), compression="jpeg"), smooth, 8
+    for suffix in ("jpg", "tif"):
+        yield saved(f"cmyk.{suffix}", Image.fromarray(smooth).convert("CMYK")), smooth, 8
+    yield saved("deep.png", Image.fromarray(deep)), _stretched(deep), 0
+    yield saved("deep.tif", Image.fromarray(deep)), _stretched(deep), 0
+    yield saved("int32.tif", Image.fromarray(deep.astype(np.int32) * 9)), _stretched(deep), 0
+    yield saved("float.tif", Image.fromarray(deep.astype(np.float32) / 9)), _stretched(deep), 0
+    for suffix in ("png", "gif", "tif", "bmp"):
+        few = Image.fromarray(NOISE // 128 * 128).convert("P", palette=Image.Palette.ADAPTIVE)
+        yield saved(f"palette.{suffix}", few), NOISE // 128 * 128, 0
+
+
+def test_every_way_to_store_a_picture(tmp_path: Path) -> None:
+    for path, shown, tolerance in _variants(tmp_path):
+        scan = open_picture(found(path, "picture"))
+        assert scan.frame_shape == shown.shape[:2] == picture_size(path), path
+        frame = scan.read_frame(0)
+        assert frame.dtype == np.uint8, path
+        assert np.abs(frame.astype(int) - shown).max() <= tolerance, path
+        assert (scan.geometry, scan.write_volume, scan.write_slices) == (None, None, None)
+        assert scan.no_volume
+
+
+def _png(*chunks: tuple[bytes, bytes]) -> bytes:
+    content = b"\x89PNG\r\n\x1a\n"
+    for name, body in (*chunks, (b"IEND", b"")):
+        content += struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+    return content
+
+
+def _png_head(
+    width: int, height: int, depth: int, colour: int, interlaced: bool = False
+) -> tuple[bytes, bytes]:
+    return b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, interlaced)
+
+
+# PNG 1.2, section 2.6: first row and column of each pass, and the steps
+PASSES = [(0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1)]
+
+
+def test_interlaced_png(tmp_path: Path) -> None:
+    parts = [NOISE[row::down, column::right] for row, column, down, right in PASSES]
+    rows = b"".join(b"\0" + line.tobytes() for part in parts for line in part)
+    path = tmp_path / "a.png"
+    path.write_bytes(_png(_png_head(17, 13, 8, 2, True), (b"IDAT", zlib.compress(rows))))
+    assert np.array_equal(read_picture(path), NOISE)
+
+
+@pytest.mark.parametrize(("colour", "channels"), [(2, 3), (4, 2), (6, 4)])
+def test_deep_colours_keep_their_upper_bits(tmp_path: Path, colour: int, channels: int) -> None:
+    deep = np.zeros((13, 17, channels), ">u2")
+    deep[..., :3] = NOISE[..., : min(channels, 3)].astype(np.uint16) * 257
+    if channels in (2, 4):
+        deep[..., -1] = 65535
+    rows = b"".join(b"\0" + line.tobytes() for line in deep)
+    path = tmp_path / "a.png"
+    path.write_bytes(_png(_png_head(17, 13, 16, colour), (b"IDAT", zlib.compress(rows))))
+    expected = NOISE if channels > 2 else _as_rgb(NOISE[..., 0])
+    assert np.array_equal(read_picture(path), expected)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_deep_grey_tiff_of_both_byte_orders(tmp_path: Path, order: str) -> None:
+    deep = (np.arange(6) * 1000).astype(order + "u2").reshape(2, 3)
+    entries = [(256, 3, 1, 3), (257, 3, 1, 2), (258, 3, 1, 16), (259, 3, 1, 1), (262, 3, 1, 1)]
+    entries += [(273, 4, 1, 8), (277, 3, 1, 1), (278, 3, 1, 2), (279, 4, 1, deep.nbytes)]
+    (tmp_path / "a.tif").write_bytes(_tiff(order, deep, entries))
+    assert read_picture(tmp_path / "a.tif")[..., 0].tolist() == [[0, 51, 102], [153, 204, 255]]
+
+
+def test_tiled_tiff(tmp_path: Path) -> None:
+    tile = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    entries = [
+        (256, 3, 1, 11),
+        (257, 3, 1, 9),
+        (258, 3, 1, 8),
+        (259, 3, 1, 1),
+        (262, 3, 1, 1),
+        (277, 3, 1, 1),
+    ]
+    entries += [(322, 3, 1, 16), (323, 3, 1, 16), (324, 4, 1, 8), (325, 4, 1, 256)]
+    (tmp_path / "a.tif").write_bytes(_tiff("<", tile, entries))
+    assert np.array_equal(read_picture(tmp_path / "a.tif")[..., 0], tile[:9, :11])
+
+
+def test_what_no_decoder_knows_is_called_so(tmp_path: Path) -> None:
+    """12 bits a pixel."""
+    entries = [(256, 3, 1, 4), (257, 3, 1, 2), (258, 3, 1, 11), (259, 3, 1, 1), (262, 3, 1, 1)]
+    entries += [(273, 4, 1, 8), (277, 3, 1, 1), (278, 3, 1, 2), (279, 4, 1, 12)]
+    (tmp_path / "a.tif").write_bytes(_tiff("<", np.zeros(12, np.uint8), entries))
+    with pytest.raises(UnreadableFile, match="in a way that cannot be read here") as caught:
+        picture_size(tmp_path / "a.tif")
+    assert caught.value.hint == "store it as an 8-bit PNG"
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".tif", ".webp", ".png"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_sizes_are_those_that_are_displayed(tmp_path: Path, suffix: str, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / f"photo{suffix}"
+    Image.new("RGB", (40, 30), (200, 10, 10)).save(path, exif=exif)
+    expected = (40, 30) if orientation > 4 else (30, 40)
+    assert picture_size(path) == read_picture(path).shape[:2] == expected
+    assert open_picture(found(path, "picture")).frame_shape == expected
+
+
+def test_orientation_told_behind_the_pixels(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    body = exif.tobytes().removeprefix(b"Exif\0\0")
+    rows = zlib.compress(bytes(4 * 3))
+    path = tmp_path / "a.png"
+    path.write_bytes(_png(_png_head(3, 3, 8, 0), (b"IDAT", rows), (b"eXIf", body)))
+    path.write_bytes(_png(_png_head(2, 4, 8, 0), (b"IDAT", rows), (b"eXIf", body)))
+    assert picture_size(path) == read_picture(path).shape[:2] == (2, 4)
+
+
+@pytest.mark.parametrize("orientation", [0, 9, 300, 65535])
+def test_orientations_that_there_are_not(tmp_path: Path, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.new("RGB", (4, 3)).save(tmp_path / "a.jpg", exif=exif)
+    assert picture_size(tmp_path / "a.jpg") == read_picture(tmp_path / "a.jpg").shape[:2] == (3, 4)
+
+
+def test_damaged_exif_data_do_no_harm(tmp_path: Path) -> None:
+    Image.new("RGB", (4, 3)).save(tmp_path / "a.jpg", exif=b"Exif\0\0II*\0\xff\xff\xff\xff" + bytes(40))
+    assert picture_size(tmp_path / "a.jpg") == read_picture(tmp_path / "a.jpg").shape[:2] == (3, 4)
+
+
+def _bombs() -> Iterator[tuple[str, bytes]]:
+    some = zlib.compress(bytes(1000))
+    yield "many.png", _png(_png_head(60_000, 60_000, 8, 0), (b"IDAT", some))
+    yield "most.png", _png(_png_head(2**31 - 1, 2**31 - 1, 16, 6), (b"IDAT", some))
+    yield "none.png", _png(_png_head(0, 5, 8, 0), (b"IDAT", some))
+    yield "few.png", _png(_png_head(10_000, 10_000, 8, 2), (b"IDAT", some))  # 300 MB announced, 1 kB there
+    entries = [(256, 4, 1, 2**30), (257, 4, 1, 2**30), (258, 3, 1, 8), (259, 3, 1, 1), (262, 3, 1, 1)]
+    entries += [(273, 4, 1, 8), (277, 3, 1, 1), (278, 4, 1, 2**30), (279, 4, 1, 2**31)]
+    yield "many.tif", _tiff("<", np.zeros(12, np.uint8), entries)
+    yield "many.bmp", b"BM" + struct.pack("<IIIIiiHHIIiiII", 99, 0, 54, 40, 2**30, 2**30, 1, 24, *[0] * 6)
+    yield "many.gif", b"GIF89a" + struct.pack("<HHBBB", 65535, 65535, 0, 0, 0) + b";"
+    yield "many.ppm", b"P6 99999999 99999999 255\n" + bytes(99)
+    # Directories without end: each points to the next, the last to the first
+    entries = [(256, 3, 1, 3), (257, 3, 1, 2), (258, 3, 1, 8), (259, 3, 1, 1), (262, 3, 1, 1)]
+    entries += [(273, 4, 1, 8), (277, 3, 1, 1), (278, 3, 1, 2), (279, 4, 1, 6)]
+    chain = bytearray(_tiff("<", np.zeros(6, np.uint8), entries)[:-4])
+    for _ in range(200_000):
+        chain += struct.pack("<IH", len(chain) + 4, 0)
+    yield "chain.tif", bytes(chain + struct.pack("<I", 14))
+
+
+@pytest.mark.parametrize(("name", "content"), [pytest.param(*bomb, id=bomb[0]) for bomb in _bombs()])
+def test_bombs_are_refused_before_they_take_memory(tmp_path: Path, name: str, content: bytes) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    started = time.perf_counter()
+    tracemalloc.start()
+    try:
+        with pytest.raises(UnreadableFile) as caught:
+            open_picture(found(path, "picture")).read_frame(0)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 16 * 2**20
+    assert time.perf_counter() - started < 3
+    assert "\n" not in str(caught.value)
+
+
+def test_flipped_bytes_never_raise_anything_else(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    for suffix in (".png", ".jpg", ".tif", ".webp", ".bmp", ".gif"):
+        Image.fromarray(NOISE).save(tmp_path / f"a{suffix}")
+        whole = (tmp_path / f"a{suffix}").read_bytes()
+        for _ in range(60):
+            content = bytearray(whole)
+            for _ in range(random.integers(1, 8)):
+                content[random.integers(0, len(content))] = random.integers(0, 256)
+            (tmp_path / f"b{suffix}").write_bytes(bytes(content))
+            with suppress(UnreadableFile):
+                scan = open_picture(found(tmp_path / f"b{suffix}", "picture"))
+                assert scan.read_frame(0).shape == (*scan.frame_shape, 3)
+
+
+def test_a_picture_is_decoded_when_it_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    Image.fromarray(NOISE).save(path)
+    path.write_bytes(path.read_bytes()[:200])
+    scan = open_picture(found(path, "picture"))
+    assert scan.frame_shape == (13, 17)
+    with pytest.raises(UnreadableFile, match=r"a\.png: damaged"):
+        scan.read_frame(0)
+    with pytest.raises(IndexError):
+        scan.read_frame(1)

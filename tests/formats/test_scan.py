@@ -4,7 +4,6 @@ import os
 import pickle
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +14,10 @@ from PIL import Image
 from pydicom.uid import MediaStorageDirectoryStorage, UltrasoundMultiFrameImageStorage, generate_uid
 
 from tests.formats.generators import write_dicom, write_nifti
-from tests.shared import SHARED
 from vlsmctl.errors import UnreadableFile
-from vlsmctl.formats.naming import mask_path, mask_suffix, output_stems, prompt_slug, prompt_slugs
+from vlsmctl.formats.naming import mask_path, mask_suffix, output_stems
 from vlsmctl.formats.records import Found, Problem
-from vlsmctl.formats.scan import Description, describe, find_scans, open_scan
+from vlsmctl.formats.scan import find_scans, open_scan
 
 CORONAL = [1.0, 0.0, 0.0, 0.0, 0.0, -1.0]
 
@@ -144,48 +142,6 @@ def test_dicom_is_known_by_its_preamble_and_files_named_together_make_a_series(t
     assert _names(folder) == ["ct.nii.gz"]
     assert _names(folder / "1.2.840.5") == ["1.2.840.5.nii.gz"]
     assert open_scan(founds[0]).frame_count == 2
-
-
-def test_names_that_would_collide(tmp_path: Path) -> None:
-    for name in ("a/x.jpg", "a/x.png", "a/y.png", "b/y.png", "a/Z.png", "a/z.jpg"):
-        _picture(tmp_path / name)
-    assert _names(tmp_path / "a") == ["Z.png.png", "x.jpg.png", "x.png.png", "y.png", "z.jpg.png"]
-    names = _names(tmp_path / "a", tmp_path / "b")
-    assert names[3] == "a/y.png"
-    assert names[-1] == "b/y.png"
-    files = [_picture(tmp_path / site / "y" / "1.png") for site in ("s", "t")]
-    assert len(set(_names(*files))) == 2
-
-
-def test_every_name_is_its_own_whatever_the_inputs(tmp_path: Path) -> None:
-    picks = np.random.default_rng(0)
-    parts = ["x", "X", "x_2", "x.png", "y__a", "y"]
-    for _ in range(50):
-        founds = []
-        for _ in range(12):
-            root = tmp_path / picks.choice(parts)
-            relative = Path(*picks.choice(parts, picks.integers(1, 3)))
-            relative = relative.with_name(relative.name + str(picks.choice([".png", ".jpg", ".tif"])))
-            founds.append(
-                Found(root, root / relative, relative, "picture", (root / relative,), single=True)
-            )
-        names = [name.casefold() for name in _names_of(founds)]
-        assert len(set(names)) == 12
-
-
-def test_prompts_become_slugs(tmp_path: Path) -> None:
-    founds, _ = find_scans([_picture(tmp_path / "case1.jpg")])
-    (stem,) = output_stems(founds, [".png"])
-    assert mask_path(stem, ".png", None) == Path("case1.png")
-    assert prompt_slugs(["polyp"]) == [None]
-    slugs = prompt_slugs(["polyp", "Skin  lesion", "skin lesion!", "../é"])
-    assert [mask_path(stem, ".png", slug).name for slug in slugs] == [
-        "case1__polyp.png",
-        "case1__skin-lesion.png",
-        "case1__skin-lesion-2.png",
-        "case1__e.png",
-    ]
-    assert prompt_slug("瘤") == "prompt"
 
 
 def test_opening_what_turned_out_damaged(tmp_path: Path) -> None:
@@ -380,6 +336,12 @@ def test_patient_data_are_in_no_problem(tmp_path: Path) -> None:
     assert founds
 
 
+def test_an_input_that_is_no_path_at_all() -> None:
+    inputs = [Path("no\0path"), Path("no such folder", "file.png")]
+    founds, problems = find_scans(inputs)
+    assert (founds, [problem.path for problem in problems]) == ([], inputs)
+
+
 def test_pipes_and_broken_links_do_not_stop_the_search(tmp_path: Path) -> None:
     good = _picture(tmp_path / "good.png")
     try:
@@ -425,68 +387,3 @@ def test_every_file_that_is_looked_at_ticks(tmp_path: Path) -> None:
     ticks: list[None] = []
     find_scans([tmp_path], lambda: ticks.append(None))
     assert len(ticks) == 4
-
-
-# Descriptions
-
-
-def test_descriptions(tmp_path: Path) -> None:
-    _picture(tmp_path / "a.png")
-    write_nifti(tmp_path / "b.nii.gz", np.zeros((4, 5, 6), np.uint8), np.diag([1.0, 1.0, 3.0, 1.0]))
-    write_nifti(tmp_path / "c.nii", np.zeros((4, 5, 6), np.uint8), np.diag([1.0, 4.0, 1.0, 1.0]))
-    turned = np.eye(4)
-    turned[:3, :3] = [[0.8, 0.0, 0.6], [0.0, 1.0, 0.0], [-0.6, 0.0, 0.8]]
-    write_nifti(tmp_path / "d.nii", np.zeros((4, 5, 6), np.uint8), turned @ np.diag([1.0, 1.0, 2.0, 1.0]))
-    for number in range(3):
-        _slice(
-            tmp_path / "e" / str(number),
-            2.0 * number,
-            (3, 5),
-            SeriesDescription="Head 2.0",
-            PixelSpacing=[0.5, 0.25],
-        )
-    _slice(tmp_path / "f" / "0", 0, ImageOrientationPatient=CORONAL, SeriesInstanceUID="1.2.5")
-    founds, problems = find_scans([tmp_path])
-    assert not problems
-    described = [describe(found) for found in founds]
-    rounded = [
-        replace(each, spacing=each.spacing and tuple(round(length, 4) for length in each.spacing))
-        for each in described
-    ]
-    assert rounded == [
-        Description("picture", 1, (4, 3)),
-        Description("nifti", 6, (4, 5), (1.0, 1.0, 3.0), "axial"),
-        Description("nifti", 5, (4, 6), (1.0, 4.0, 1.0), "coronal"),
-        Description("nifti", 6, (4, 5), (1.0, 1.0, 2.0), "oblique"),
-        Description("dicom", 3, (5, 3), (0.25, 0.5, 2.0), "axial", "Head 2.0"),
-        Description("dicom", 1, (3, 3), (1.0, 1.0), "coronal"),
-    ]
-
-
-def test_the_description_of_uneven_slices_says_why_there_is_no_volume(tmp_path: Path) -> None:
-    for number in (0, 1, 2, 7):
-        _slice(tmp_path / "ct" / str(number), number, PixelSpacing=[2.0, 1.0])
-    (found,) = find_scans([tmp_path])[0]
-    description = describe(found)
-    assert (description.frames, description.spacing, description.orientation) == (4, (1.0, 2.0), "axial")
-    assert description.note
-    assert "distance" in description.note
-
-
-def test_describing_reads_no_pixels_and_refuses_what_is_no_scan(tmp_path: Path) -> None:
-    path = tmp_path / "a.png"
-    path.write_text("no picture")
-    (found,) = find_scans([tmp_path])[0]
-    with pytest.raises(UnreadableFile, match="not a picture"):
-        describe(found)
-
-
-@pytest.mark.skipif(not (SHARED / "dicom-ct-ge-head").is_dir(), reason="the real series is not here")
-def test_a_real_series_with_changing_tilt() -> None:
-    founds, problems = find_scans([SHARED / "dicom-ct-ge-head"])
-    assert not [problem for problem in problems if not problem.harmless]
-    assert [len(found.files) for found in founds] == [28]
-    description = describe(founds[0])
-    assert (description.frames, description.size) == (28, (512, 512))
-    assert description.orientation == "axial"
-    assert description.note

@@ -30,7 +30,20 @@ def test_windows_by_name_and_number(text: str, expected: Window | None) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "lungs", "40", "40,", "40,400,1", "40;400", "40,0", "40,-5", "nan,400", "40,inf", "a,b", "1e999,1"],
+    [
+        "",
+        "lungs",
+        "40",
+        "40,",
+        "40,400,1",
+        "40;400",
+        "40,0",
+        "40,-5",
+        "nan,400",
+        "40,inf",
+        "a,b",
+        "1e999,1",
+    ],
 )
 def test_anything_else_is_refused_with_what_there_is(text: str) -> None:
     with pytest.raises(UsageError) as caught:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from vlsmctl.commands.predict import CPU_BATCH, GPU_BATCH, READERS
+from vlsmctl.commands.model_choice import (
+    CPU_BATCH,
+    GPU_BATCH,
+    READERS,
+    check_choice,
+    chosen_predictor,
+    usual_batch,
+    usual_readers,
+)
 from vlsmctl.console import live_count, out, table
-from vlsmctl.errors import UsageError
-
-if TYPE_CHECKING:
-    import torch
-
-    from vlsmctl.predictor import Predictor
 
 MODEL = "tiny"
 
@@ -53,22 +55,19 @@ def bench(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Measure predict on a volume and on pictures that it draws, against the bare model."""
-    if sum(choice is not None for choice in (run, adapter, model)) > 1:
-        raise UsageError("give one of --run, --adapter and --model")
+    check_choice(run, adapter, model)
     from vlsmctl.bench import PARTS, bench_document, run_bench
-    from vlsmctl.processors import processors
-    from vlsmctl.runtime import pick_device
 
-    where = pick_device(device)
-    predictor = _predictor(run, adapter, model, where, weights)
+    chosen = model or (MODEL if run is None and adapter is None else None)
+    predictor = chosen_predictor(run, adapter, chosen, device=device, weights=weights)
     with live_count("measuring", len(PARTS) * repeats) as tick:
         measured = run_bench(
             predictor,
             frames=frames,
             size=size,
             repeats=repeats,
-            batch_size=batch_size or (CPU_BATCH if where.type == "cpu" else GPU_BATCH),
-            workers=min(READERS, processors()) if workers is None else workers,
+            batch_size=batch_size or usual_batch(predictor.device),
+            workers=usual_readers() if workers is None else workers,
             told=tick,
         )
     document = bench_document(measured)
@@ -76,21 +75,6 @@ def bench(
         out().print(json.dumps(document), markup=False)
     else:
         _show(document)
-
-
-def _predictor(
-    run: Path | None, adapter: Path | None, model: str | None, where: torch.device, weights: Path | None
-) -> Predictor:
-    from vlsmctl import predictor, runs
-    from vlsmctl.models.build import MODELS
-
-    if run is not None:
-        return predictor.predictor_from_run(runs.find_run(run), device=where, weights=weights)
-    if adapter is not None:
-        return predictor.predictor_from_adapter(adapter, device=where, weights=weights)
-    if model is not None and model not in MODELS:
-        raise UsageError(f"--model {model!r}: known are {', '.join(MODELS)}", hint="vlsmctl models")
-    return predictor.predictor_from_model(model or MODEL, device=where, weights=weights)
 
 
 def _show(document: dict[str, Any]) -> None:

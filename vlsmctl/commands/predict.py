@@ -11,6 +11,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vlsmctl.commands.model_choice import (
+    CPU_BATCH,
+    GPU_BATCH,
+    READERS,
+    check_choice,
+    chosen_predictor,
+    usual_batch,
+    usual_readers,
+)
 from vlsmctl.commands.predict_inputs import (
     asked_for,
     find,
@@ -23,16 +32,12 @@ from vlsmctl.console import console, live_count, out
 from vlsmctl.errors import INTERRUPTED, SOME_FAILED, NoReadableInput, UsageError
 
 if TYPE_CHECKING:
-    import torch
-
     from vlsmctl.cases import Case, Options
     from vlsmctl.formats.records import Problem, Reading
     from vlsmctl.ledger import Entry
     from vlsmctl.predictor import Predictor
 
 AXES = ("auto", "0", "1", "2", "axial", "coronal", "sagittal")
-CPU_BATCH, GPU_BATCH = 4, 16
-READERS = 4  # threads, where there are as many processors
 
 INPUTS, MODEL, READING, WRITING, RUNNING = "Prompts", "Model", "Reading", "Writing", "Running"
 
@@ -211,8 +216,7 @@ def predict(
     ] = False,
 ) -> None:
     """Segment what a prompt names in pictures, NIfTI volumes and DICOM files or series."""
-    if sum(choice is not None for choice in (run, adapter, model)) > 1:
-        raise UsageError("give one of --run, --adapter and --model")
+    check_choice(run, adapter, model)
     from vlsmctl.formats.naming import FORMATS
 
     _one_of("--format", mask_format, FORMATS)
@@ -230,14 +234,13 @@ def predict(
     if rank == 0:
         say_problems(problems)
     refuse_nothing(found, problems, inputs)
-    predictor = _predictor(run, adapter, model, device, weights, force)
+    predictor = chosen_predictor(run, adapter, model, device=device, weights=weights, force=force)
     found, asked, without = asked_for(found, prompt, prompts, predictor, quiet=rank > 0)
     problems = [*problems, *without]
 
     from vlsmctl.cases import Options, plan_cases
     from vlsmctl.formats.segment_codes import parse_segment_codes
     from vlsmctl.predictor import Cut, usual_cut
-    from vlsmctl.processors import processors
 
     usual = usual_cut(predictor)
     codes = parse_segment_codes(segment_code or [])
@@ -250,8 +253,8 @@ def predict(
             presence=usual.presence if presence is None else presence,
             smooth=resize == "smooth",
         ),
-        batch_size=batch_size or (CPU_BATCH if predictor.device.type == "cpu" else GPU_BATCH),
-        workers=min(READERS, processors()) if workers is None else workers,
+        batch_size=batch_size or usual_batch(predictor.device),
+        workers=usual_readers() if workers is None else workers,
         overwrite=overwrite,
         format=mask_format,
         reading=reading,
@@ -280,49 +283,6 @@ def _reading(axis: str, window: str) -> Reading:
     _one_of("--axis", axis, AXES)
     chosen = None if axis == "auto" else int(axis) if axis.isdecimal() else axis
     return Reading(chosen, parse_window(window))
-
-
-def _predictor(
-    run: Path | None,
-    adapter: Path | None,
-    model: str | None,
-    device: str,
-    weights: Path | None,
-    force: bool,
-) -> Predictor:
-    import torch
-
-    from vlsmctl.runtime import own_device
-
-    where = own_device(device)
-    try:
-        return _loaded(run, adapter, model, where, weights, force)
-    except torch.OutOfMemoryError:
-        console(always=True).print(
-            f"out of memory on {where} for the model itself: going on on the CPU, which is slower",
-            markup=False,
-        )
-        return _loaded(run, adapter, model, torch.device("cpu"), weights, force)
-
-
-def _loaded(
-    run: Path | None,
-    adapter: Path | None,
-    model: str | None,
-    where: torch.device,
-    weights: Path | None,
-    force: bool,
-) -> Predictor:
-    from vlsmctl import predictor, runs
-    from vlsmctl.models.build import MODELS
-
-    if model is not None:
-        if model not in MODELS:
-            raise UsageError(f"--model {model!r}: known are {', '.join(MODELS)}", hint="vlsmctl models")
-        return predictor.predictor_from_model(model, device=where, weights=weights)
-    if adapter is not None:
-        return predictor.predictor_from_adapter(adapter, device=where, weights=weights, force=force)
-    return predictor.predictor_from_run(runs.find_run(run), device=where, weights=weights, force=force)
 
 
 def _run(
@@ -358,8 +318,7 @@ def _run(
             watch=Watch(told, tick, say), known=known, rank=rank, ranks=ranks,
         )  # fmt: skip
         entries, stopped = from_all(outcome.entries), any(from_all([stop.asked]))
-    if rank == 0:
-        merge_parts(out_folder)
+    decided_by_main(lambda: merge_parts(out_folder))
     tally = Counter(entry.status for entry in entries)
     counts = {name: tally[name] for name in ("done", "empty", "failed")} | {"before": outcome.before}
     skipped = [problem for problem in problems if not problem.harmless]

@@ -17,6 +17,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -335,5 +336,6 @@ def _numbers(header: Any, name: str, count: int) -> tuple[float, ...] | None:
     return numbers if len(numbers) == count and all(map(math.isfinite, numbers)) else None
 
 
-def _tags(names: Iterable[str]) -> list[Any]:
-    return [Tag(name) for name in names]
+@lru_cache
+def _tags(names: tuple[str, ...]) -> tuple[Any, ...]:
+    return tuple(Tag(name) for name in names)

@@ -219,7 +219,7 @@ def _object_uid(
     frames = [f"{provenance.instances[each.path].sop_instance} {each.index}" for each in sources]
     what = [f"{each.label}\n{each.category}\n{each.kind}" for each in segments]
     kind = "probabilities" if content.fractional else "masks"
-    return derived_uid(provenance.series, *frames, *what, kind, origin.model, origin.fingerprint)
+    return derived_uid(provenance.series, *frames, *what, kind, origin.fingerprint)
 
 
 def _stand_in(provenance: Provenance, rows: int, columns: int) -> Any:

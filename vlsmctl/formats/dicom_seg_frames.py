@@ -57,7 +57,7 @@ def lay_out(
     else:
         del seg.PositionReferenceIndicator
         seg.PatientOrientation = list(provenance.orientation) or None
-        common, own = _measures_alone(provenance), {}
+        common, own = _unplaced(used, provenance)
         names, order, contents = _by_number(used)
     dimensions = derived_uid("dimensions", str(seg.SOPInstanceUID))
     seg.DimensionOrganizationSequence = [data_set(DimensionOrganizationUID=dimensions)]
@@ -156,7 +156,13 @@ def _dimension(name: str, organization: str) -> Any:
 
 
 def _geometry(places: Mapping[int, Place], slice_spacing: float | None) -> tuple[Groups, dict[int, Groups]]:
-    """The groups that all frames share, and for each source frame its own."""
+    """The groups that all frames share, and for each source frame its own.
+
+    Slices without a common grid (uneven distances, gantry tilt) get no thickness: 3D Slicer would take it
+    for their distance, and show the masks elsewhere; without one, it refuses.
+    """
+    apart = len({tuple(place.position.tolist()) for place in places.values()})
+    on_grid = slice_spacing is not None or apart == 1
     own: dict[int, Groups] = {
         number: {"PlanePositionSequence": [data_set(ImagePositionPatient=_decimals(place.position))]}
         for number, place in places.items()
@@ -164,7 +170,7 @@ def _geometry(places: Mapping[int, Place], slice_spacing: float | None) -> tuple
     common: Groups = {}
     orientations = {number: _cosines(place) for number, place in places.items()}
     sizes = {
-        number: (place.row_spacing, place.column_spacing, place.thickness)
+        number: (place.row_spacing, place.column_spacing, place.thickness if on_grid else None)
         for number, place in places.items()
     }
     oriented = {each: data_set(ImageOrientationPatient=_decimals(each)) for each in orientations.values()}
@@ -173,7 +179,7 @@ def _geometry(places: Mapping[int, Place], slice_spacing: float | None) -> tuple
         ("PlaneOrientationSequence", {n: oriented[each] for n, each in orientations.items()}),
         ("PixelMeasuresSequence", {n: measured[each] for n, each in sizes.items()}),
     ):
-        if len({id(item) for item in items.values()}) == 1:
+        if len({id(item) for item in items.values()}) == 1 and _can_be_shared(name, items):
             common[name] = [next(iter(items.values()))]
         else:
             for number, item in items.items():
@@ -181,13 +187,20 @@ def _geometry(places: Mapping[int, Place], slice_spacing: float | None) -> tuple
     return common, own
 
 
+def _can_be_shared(name: str, items: Mapping[int, Any]) -> bool:
+    """highdicom cannot read shared pixel measures without a thickness; of single frames it can."""
+    return name != "PixelMeasuresSequence" or all("SliceThickness" in item for item in items.values())
+
+
 def _cosines(place: Place) -> tuple[float, ...]:
     return (*place.along_row.tolist(), *place.along_column.tolist())
 
 
-def _measures_alone(provenance: Provenance) -> Groups:
-    spacing = provenance.spacing
-    return {"PixelMeasuresSequence": [_pixel_measures(*spacing, None, None)]} if spacing else {}
+def _unplaced(used: Sequence[int], provenance: Provenance) -> tuple[Groups, dict[int, Groups]]:
+    if not provenance.spacing:
+        return {}, {}
+    measures = _pixel_measures(*provenance.spacing, None, None)
+    return {}, {number: {"PixelMeasuresSequence": [measures]} for number in used}
 
 
 def _pixel_measures(
@@ -206,13 +219,18 @@ def _decimals(numbers: Any) -> list[Any]:
 
 
 def _slice_spacing(sources: Sequence[SourceFrame]) -> float | None:
-    """The distance between slices, mm, where they are parallel, upright on one another and evenly spaced.
-    All of the source's, because readers cannot tell it from the marked ones alone."""
+    """The distance between slices, mm, of a grid on which all of them lie: parallel and upright on one
+    another, though some places may be empty or taken twice. None where there is no such grid. All of
+    the source's slices, because readers cannot tell it from the marked ones alone."""
     from highdicom.spatial import get_volume_positions
 
     places = [each.place for each in sources if each.place]
     if len(places) < 2 or len({_cosines(place) for place in places}) > 1:
         return None
-    positions = [place.position.tolist() for place in places]
-    spacing, _ = get_volume_positions(positions, list(_cosines(places[0])))
+    spacing, _ = get_volume_positions(
+        [place.position.tolist() for place in places],
+        list(_cosines(places[0])),
+        allow_missing_positions=True,
+        allow_duplicate_positions=True,
+    )
     return float(spacing) if spacing else None

@@ -29,7 +29,7 @@ CHUNK_BYTES = 4 * 2**20
 _GZIP = b"\x1f\x8b"
 _DEFLATE_AT_BEST = 1100  # no gzip file expands further than about 1032 times
 _HALVES = (".hdr", ".img")
-_MM_PER_UNIT = {"meter": 1000.0, "micron": 0.001}
+_MM_PER_UNIT = {1: 1000.0, 3: 0.001}  # metres and micrometres; 2 is mm, and so is taken what says nothing
 
 # nibabel repairs odd headers and tells so on stderr; what matters of it is checked here.
 logging.getLogger("nibabel.global").setLevel(logging.CRITICAL + 1)
@@ -68,7 +68,7 @@ class Stored:
     @property
     def affine_mm(self) -> NDArray[np.float64]:
         """float64 [4, 4], voxel index -> mm, RAS+."""
-        scale = _MM_PER_UNIT.get(self.header.get_xyzt_units()[0], 1.0)
+        scale = _MM_PER_UNIT.get(int(self.header["xyzt_units"]) % 8, 1.0)
         in_mm: NDArray[np.float64] = np.diag([scale, scale, scale, 1.0]) @ self.affine
         return in_mm
 
@@ -262,21 +262,32 @@ def _partner(path: Path, ending: str) -> Path:
 
 def _header(path: Path, header_path: Path, *, pair: bool) -> Any:
     """nibabel's header; extensions are not read, for their announced lengths may be anything."""
-    with _opened(header_path) as stream:
-        block = stream.read(nib.Nifti2Header.sizeof_hdr)
-    if not block:
-        raise UnreadableFile(f"{path}: the file is empty (0 bytes)")
     first = nib.Nifti1Pair.header_class if pair else nib.Nifti1Header
     second = nib.Nifti2Pair.header_class if pair else nib.Nifti2Header
-    for header_class in (first, second):
-        if header_class.may_contain_header(block):
-            return header_class(block[: header_class.sizeof_hdr], check=True)
+    with _opened(header_path) as stream:
+        block = stream.read(first.sizeof_hdr)
+        if not block:
+            raise UnreadableFile(f"{path}: the file is empty (0 bytes)")
+        if first.may_contain_header(block):
+            return _checked(path, first, block)
+        longer = block + stream.read(second.sizeof_hdr - len(block))
+        if second.may_contain_header(longer):
+            return _checked(path, second, longer)
     if nib.AnalyzeImage.header_class.may_contain_header(block):
         raise UnreadableFile(
             f"{path}: not a NIfTI file, but Analyze 7.5, which does not say how it is oriented",
             hint="convert it to NIfTI (.nii.gz) with the program that wrote it",
         )
     raise UnreadableFile(f"{path}: not a NIfTI file, whatever its name says")
+
+
+def _checked(path: Path, header_class: Any, block: bytes) -> Any:
+    """nibabel repairs what it can; a missing spacing it takes for 1 mm, which would be a guess."""
+    plain = header_class(block, check=False)
+    lengths, spacings = plain["dim"][1:4], plain["pixdim"][1:4]
+    if plain["sform_code"] <= 0 and (spacings[lengths > 1] == 0).any():
+        raise UnreadableFile(f"{path}: its header states no spacing, so its geometry is unknown")
+    return header_class(block, check=True)
 
 
 def _check_values(stored: Stored) -> None:

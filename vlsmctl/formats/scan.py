@@ -166,8 +166,9 @@ def _candidates(
     seen: dict[str, bool] = {}  # identity -> whether it is an input itself
     folders: set[str] = set()
     for root in inputs:
-        named = root.is_file() or not root.is_dir()
-        if named and not _exists(root):
+        try:
+            named = not stat.S_ISDIR(root.stat().st_mode)
+        except (OSError, ValueError):  # not there, in a folder that may not be entered, or no path at all
             problems.append(Problem(root, "there is no such file or folder, or it may not be read"))
             continue
         files = [(root, os.path.realpath(root))] if named else _walk(root, folders, problems)
@@ -201,18 +202,8 @@ def _walk(root: Path, folders: set[str], problems: list[Problem]) -> Iterator[tu
         below[:] = sorted(name for name in below if not _is_passed_over(name, _FOLDERS_PASSED_OVER))
         for name in sorted(names):
             if not _is_passed_over(name, _FILES_PASSED_OVER):
-                straight = Path(real, name)
-                yield (
-                    Path(folder, name),
-                    os.path.realpath(straight) if straight.is_symlink() else str(straight),
-                )
-
-
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except OSError:  # its folder may not be entered
-        return False
+                path = Path(real, name)
+                yield Path(folder, name), os.path.realpath(path) if path.is_symlink() else str(path)
 
 
 def _is_passed_over(name: str, names: Sequence[str]) -> bool:

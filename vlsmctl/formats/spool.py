@@ -24,7 +24,8 @@ class Spool:
     """
 
     def __init__(self, shape: tuple[int, int], dtype: Any, scale: float = 1.0) -> None:
-        self._shape, self._dtype, self._scale = shape, np.dtype(dtype), scale
+        self._dtype: np.dtype[Any] = np.dtype(dtype)
+        self._shape, self._scale = shape, scale
         self._file = SpooledTemporaryFile(max_size=IN_MEMORY)  # noqa: SIM115 (closed by close)
         self._places: list[tuple[int, int]] = []
         self._end = 0

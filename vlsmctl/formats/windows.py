@@ -42,8 +42,9 @@ def parse_window(text: str) -> Window | None:
     except ValueError:
         center, width = math.nan, math.nan
     if not (math.isfinite(center) and math.isfinite(width) and width > 0):
+        names = ", ".join(CT_WINDOWS)
         raise UsageError(
-            f"--window {text!r}: expected auto, CENTER,WIDTH (width above 0) or one of {', '.join(CT_WINDOWS)}",
+            f"--window {text!r}: expected auto, CENTER,WIDTH (width above 0) or one of {names}",
             hint="--window 40,400",
         )
     return _window(center, width, ct_only=False)
