@@ -248,7 +248,7 @@ def check_places(path: Path, sources: Sequence[SourceFrame]) -> None:
         assert [float(each) for each in position] == where.position.tolist()
         assert [float(each) for each in oriented] == [*where.along_row, *where.along_column]
         assert list(measures.PixelSpacing) == [where.row_spacing, where.column_spacing]
-        assert measures.get("SliceThickness") in (None, where.thickness)
+        assert where.thickness in (None, measures.SliceThickness)
 
 
 def indices_of(path: Path) -> list[tuple[int, ...]]:

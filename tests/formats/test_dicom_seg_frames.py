@@ -24,7 +24,6 @@ from tests.formats.seg_fakes import (
     masks,
     place,
     segment,
-    shared_or_own,
     source_image,
     spooled,
     uid_of,
@@ -75,20 +74,20 @@ def test_every_frame_lies_where_its_source_says(tmp_path: Path, name: str) -> No
         ("mixed orientation", None),
     ],
 )
-def test_only_slices_on_a_grid_state_distance_and_thickness(
+def test_only_slices_on_a_grid_state_their_distance(
     tmp_path: Path, name: str, spacing: float | None
 ) -> None:
-    """3D Slicer builds its volume from the one or the other, and shifts masks where there is no grid."""
+    """3D Slicer puts frames on a grid of this distance."""
     target = tmp_path / "a.seg.dcm"
     write_seg(write_series(tmp_path, PLACES[name]), [masks("polyp", 4, empty=(2,))], ORIGIN, target)
-    for _, groups, _ in frames_of(target):
-        measures = shared_or_own(pydicom.dcmread(target), groups, "PixelMeasuresSequence")
-        assert measures.get("SpacingBetweenSlices") == spacing
-        assert measures.get("SliceThickness") == (2.5 if spacing else None)
+    measures = pydicom.dcmread(target).SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
+    assert measures.get("SpacingBetweenSlices") == spacing
 
 
-@pytest.mark.parametrize("places", [[0.0], [0.0, 3.0, 6.0], [0.0, 3.1, 8.9]])
-def test_a_source_without_a_thickness(tmp_path: Path, places: list[float]) -> None:
+@pytest.mark.parametrize(
+    ("places", "thickness"), [([0.0], 1.0), ([0.0, 3.0, 6.0], 3.0), ([0.0, 3.1, 8.9], 1.0)]
+)
+def test_a_source_without_a_thickness(tmp_path: Path, places: list[float], thickness: float) -> None:
     sources = write_series(tmp_path, [dataclasses.replace(place(z), thickness=None) for z in places])
     frames = blobs(len(places), empty=())
     target = tmp_path / "a.seg.dcm"
@@ -152,13 +151,19 @@ def test_places_in_different_frames_of_reference_are_not_put_into_one(tmp_path: 
     assert dciodvfy_errors(target) == []
 
 
-def test_a_picture_without_a_place_keeps_its_pixel_spacing(tmp_path: Path) -> None:
-    path = write_source(tmp_path / "a.dcm", PixelSpacing=[0.25, 0.5], FrameOfReferenceUID="1.2.3.9")
+def test_a_picture_without_a_place_has_no_geometry(tmp_path: Path) -> None:
+    """Not even with a frame of reference, as many X-rays have; its reference says which pixels it is on."""
+    path = write_source(
+        tmp_path / "a.dcm", PixelSpacing=[0.25, 0.5], FrameOfReferenceUID="1.2.3.9",
+        PatientOrientation=["L", "F"],
+    )  # fmt: skip
     target = tmp_path / "a.seg.dcm"
-    write_seg([SourceFrame(path, 0, 1, None)], [masks("polyp", 1, empty=())], ORIGIN, target)
+    sources, frames = [SourceFrame(path, 0, 1, None)], blobs(1, empty=())
+    write_seg(sources, [segment("polyp", spooled(frames))], ORIGIN, target)
     seg = pydicom.dcmread(target)
-    ((_, groups, _),) = frames_of(target)
-    assert shared_or_own(seg, groups, "PixelMeasuresSequence").PixelSpacing == [0.25, 0.5]
+    assert "FrameOfReferenceUID" not in seg
+    assert seg.PatientOrientation == ["L", "F"]
+    check_highdicom_reads(target, sources, [frames])
     assert dciodvfy_errors(target) == []
 
 

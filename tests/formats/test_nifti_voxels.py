@@ -290,6 +290,13 @@ def test_hostile_headers_are_refused_at_once(tmp_path: Path, name: str, packed: 
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
+def test_more_voxels_than_the_file_can_hold_are_refused_by_its_header(tmp_path: Path, name: str) -> None:
+    path = _patched(tmp_path, name, _dim(3, 4000, 4000, 4000))
+    with pytest.raises(UnreadableFile, match="cut off: its header announces 64000000000 bytes"):
+        open_nifti(found(path, "nifti"))
+
+
 def test_a_small_file_that_inflates_far_is_not_held(tmp_path: Path) -> None:
     """64 MiB of zeros in 64 KiB: as large as announced, and read in bounded memory; what lies behind the
     voxels is not inflated."""

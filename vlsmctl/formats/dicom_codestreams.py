@@ -1,25 +1,9 @@
-"""Compressed frames: the size that they state themselves, and the one kind pydicom leaves undecoded.
+"""The size that compressed frames state themselves.
 
 Source: ITU-T T.81 B.2 (JPEG), T.87 (JPEG-LS), T.800 annex A (JPEG 2000).
 """
 
 from __future__ import annotations
-
-from importlib import import_module
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
-
-gdcm: Any
-try:
-    gdcm = import_module("gdcm")
-except ImportError:  # then pydicom names the package
-    gdcm = None
-else:
-    # Its messages go to stderr, beside our own.
-    gdcm.Trace.WarningOff()
-    gdcm.Trace.ErrorOff()
 
 _JPEG, _JPEG_2000 = b"\xff\xd8", b"\xff\x4f\xff\x51"
 _NOT_FRAMES = (0xC4, 0xC8, 0xCC)  # tables and extensions among the markers of frames
@@ -53,33 +37,3 @@ def _jpeg_shape(code: bytes) -> tuple[int, int] | None:
             return (rows, columns) if rows and columns else None
         at += 2 + int.from_bytes(code[at + 2 : at + 4], "big")
     return None
-
-
-def can_decode_jpeg_12() -> bool:
-    return gdcm is not None
-
-
-def decode_jpeg_12(
-    code: bytes, shape: tuple[int, int], bits_stored: int, signed: bool
-) -> NDArray[np.generic]:
-    """JPEG Extended of more than 8 bits (grey) -> [rows, columns], which GDCM can decode, though pydicom
-    does not ask it to. Raises ValueError."""
-    fragment = gdcm.Fragment()
-    fragment.SetByteStringValue(code)
-    fragments = gdcm.SequenceOfFragments.New()
-    fragments.AddFragment(fragment)
-    element = gdcm.DataElement(gdcm.Tag(0x7FE0, 0x0010))
-    element.SetValue(fragments.__ref__())
-    image = gdcm.Image()
-    image.SetNumberOfDimensions(2)
-    image.SetDimensions((shape[1], shape[0], 1))
-    image.SetPixelFormat(gdcm.PixelFormat(1, 16, bits_stored, bits_stored - 1, int(signed)))
-    monochrome = gdcm.PhotometricInterpretation(gdcm.PhotometricInterpretation.MONOCHROME2)
-    image.SetPhotometricInterpretation(monochrome)
-    image.SetTransferSyntax(gdcm.TransferSyntax(gdcm.TransferSyntax.JPEGExtendedProcess2_4))
-    image.SetDataElement(element)
-    decoded = image.GetBuffer()
-    if decoded is None:
-        raise ValueError("GDCM could not decode it")
-    values = np.frombuffer(decoded.encode("utf-8", "surrogateescape"), np.int16 if signed else np.uint16)
-    return values.reshape(shape)

@@ -18,11 +18,12 @@ import numpy as np
 import pydicom
 from numpy.typing import NDArray
 from pydicom import uid
-from pydicom.encaps import encapsulate, parse_basic_offsets
+from pydicom.encaps import parse_basic_offsets
 from pydicom.pixels import as_pixel_options, get_decoder
 
 from vlsmctl.errors import UnreadableFile
-from vlsmctl.formats.dicom_codestreams import can_decode_jpeg_12, codestream_shape, decode_jpeg_12
+from vlsmctl.formats.dicom_codestreams import codestream_shape
+from vlsmctl.formats.dicom_decoder import DecoderFailed, can_decode, decode_frame
 from vlsmctl.formats.dicom_display import DISPLAY_ELEMENTS, apply_palette
 from vlsmctl.formats.dicom_header import read_dataset, read_elements, refusing_dicom
 
@@ -102,12 +103,10 @@ def _why_not_decodable(header: Any) -> str | None:
     if any(name in syntax.name for name in _VIDEO):
         return f"holds a video ({syntax.name}); store its frames as pictures first"
     try:
-        decoder = get_decoder(syntax) if syntax.is_transfer_syntax else None
+        available = can_decode(syntax, int(header.get("BitsStored") or 8))
     except NotImplementedError:
-        decoder = None
-    if decoder is None:
         return f"its compression ({syntax.name or 'none stated'}) is not supported"
-    if not decoder.is_available or (_is_jpeg_12(syntax, header) and not can_decode_jpeg_12()):
+    if not available:
         package = next(
             (pip for name, pip in _PACKAGES.items() if name in syntax.name), "pylibjpeg pylibjpeg-openjpeg"
         )
@@ -140,10 +139,6 @@ def _frame_bits(header: Any) -> int:
 
 def _too_many(frames: int) -> str:
     return f"cut off or damaged: its header announces {frames} frames, more than there are"
-
-
-def _is_jpeg_12(syntax: uid.UID, header: Any) -> bool:
-    return bool(syntax == uid.JPEGExtended12Bit and int(header.get("BitsStored") or 8) > 8)
 
 
 def open_pixels(path: Path) -> PixelFile:
@@ -262,20 +257,19 @@ def decoded(file: PixelFile, index: int) -> NDArray[Any]:
 
 
 def _stored(file: PixelFile, index: int) -> NDArray[Any]:
-    options, decoder = _options(file), get_decoder(file.syntax)
-    frames = int(options["number_of_frames"])
+    options, frames = _options(file), frame_count(file.header)
     if not 0 <= index < frames:
         raise IndexError(f"frame {index} of {frames}")
     if file.fragments is not None:
         code = _code(file, file.fragments[index])
-        if _is_jpeg_12(file.syntax, file.header):
-            signed = bool(options["pixel_representation"])
-            return decode_jpeg_12(code, _shape(file), int(options["bits_stored"]), signed)
-        source, options["number_of_frames"], index = encapsulate([code], has_bot=False), 1, 0
-    else:
-        source = file.inflated
-    if source is not None:
-        return np.asarray(decoder.as_array(source, index=index, **options)[0])
+        try:
+            return decode_frame(code, file.syntax, options)
+        except DecoderFailed:
+            raise UnreadableFile(f"{file.path}: damaged: its frame {index + 1} cannot be decoded") from None
+    options["number_of_frames"] = frames
+    decoder = get_decoder(file.syntax)
+    if file.inflated is not None:
+        return np.asarray(decoder.as_array(file.inflated, index=index, **options)[0])
     with file.path.open("rb") as stream:
         if stream.seek(0, os.SEEK_END) < file.start + (index + 1) * _frame_bits(file.header) // 8:
             raise UnreadableFile(f"{file.path}: cut off within its pixels")
@@ -292,25 +286,26 @@ def _options(file: PixelFile) -> dict[str, Any]:
         "pixel_representation": 0,
         "bits_stored": file.header.BitsAllocated,
         **as_pixel_options(file.header),
-        "number_of_frames": frame_count(file.header),
         "pixel_keyword": file.keyword,
         "pixel_vr": file.vr,
     }
     if "PARTIAL" in str(file.header.PhotometricInterpretation):  # JPEG knows the full range alone
         options["photometric_interpretation"] = "YBR_FULL_422"
-    options.pop("extended_offsets", None)
+    for told_elsewhere in ("extended_offsets", "number_of_frames"):
+        options.pop(told_elsewhere, None)
     return options
 
 
 def _code(file: PixelFile, spans: Sequence[Span]) -> bytes:
-    """A frame as it is compressed. Raises UnreadableFile where it is of another size than announced."""
+    """A frame as it is compressed. Raises UnreadableFile where it is of another size than announced: a
+    decoder makes room for what the frame says itself."""
     with file.path.open("rb") as stream:
         parts = []
         for start, length in spans:
             stream.seek(start)
             parts.append(stream.read(length))
     code = b"".join(parts)
-    if codestream_shape(code) not in (None, _shape(file)):
+    if file.syntax != uid.RLELossless and codestream_shape(code) != _shape(file):
         raise UnreadableFile(f"{file.path}: damaged: a compressed frame has another size than announced")
     return code
 

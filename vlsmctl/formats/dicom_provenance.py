@@ -46,8 +46,8 @@ class Provenance:
     instances: file -> what to refer to. study, series: UIDs.
     frame_of_reference: UID; None unless all frames have a place, and that in one frame of reference.
     copied: keyword -> value of the patient's, the study's and other elements, valid or empty.
-    spacing: mm from row to row and from column to column, of all frames; orientation: where rows and
-        columns lead (PatientOrientation), of a single file, or empty; both for frames without a place.
+    orientation: where rows and columns lead (PatientOrientation), of a single file, or empty; for frames
+        without a place.
     series_number: of the source, at least 1; None where it states none.
     """
 
@@ -56,7 +56,6 @@ class Provenance:
     series: str
     frame_of_reference: str | None
     copied: Mapping[str, Any]
-    spacing: tuple[float, float] | None
     orientation: tuple[str, ...]
     series_number: int | None
 
@@ -72,7 +71,6 @@ def read_provenance(sources: Sequence[SourceFrame]) -> Provenance:
         references = {_uid(header, "FrameOfReferenceUID") for header in headers.values()} - {""}
         placed = all(each.place is not None for each in sources) and len(references) <= 1
         made = derived_uid("frame of reference", series)
-        spacings = {_spacing(header) for header in headers.values()}
         lossy = next((item for item in headers.items() if _is_lossy(item[1])), None)
         return Provenance(
             instances=instances,
@@ -80,7 +78,6 @@ def read_provenance(sources: Sequence[SourceFrame]) -> Provenance:
             series=series,
             frame_of_reference=next(iter(references), made) if placed else None,
             copied={**_person_and_study(first), **(_compression(*lossy) if lossy else _NOT_LOSSY)},
-            spacing=next(iter(spacings)) if len(spacings) == 1 else None,
             orientation=_orientation(first) if len(headers) == 1 else (),
             series_number=_series_number(first),
         )
@@ -226,7 +223,7 @@ _LOSSY = {
 }
 _NAMES = (
     *("SpecificCharacterSet", "SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID"),
-    *("SeriesNumber", "Modality", "FrameOfReferenceUID", "PixelSpacing", "PatientOrientation"),
+    *("SeriesNumber", "Modality", "FrameOfReferenceUID", "PatientOrientation"),
     *("Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "BitsAllocated"),
     *("LossyImageCompression", _RATIO, _METHOD),
     *_REQUIRED,
@@ -267,12 +264,6 @@ def _numbers(header: Any, name: str) -> list[float]:
         return [float(each) for each in _several(_value(header, name))]
     except (TypeError, ValueError):
         return []
-
-
-def _spacing(header: Any) -> tuple[float, float] | None:
-    numbers = _numbers(header, "PixelSpacing")
-    usable = len(numbers) == 2 and all(0 < each < 1e6 for each in numbers)
-    return (numbers[0], numbers[1]) if usable else None
 
 
 def _orientation(header: Any) -> tuple[str, ...]:

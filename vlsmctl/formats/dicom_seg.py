@@ -60,6 +60,10 @@ def write_seg(
     of reference, they only refer to their source. UIDs depend on the sources, the segments' labels and
     codes, and the origin's fingerprint alone.
 
+    Readers that go by references or by each frame's position show every mask in place. 3D Slicer's importer
+    puts frames on one grid: right where such a grid exists (slices may be missing), shifted where the
+    distances are truly uneven or the gantry was tilted, and with doubled slices it keeps one.
+
     Memory: one frame of two segments at a time; pixels wait in a temporary file as they will be stored
     (1 bit a pixel, probabilities 8). What grows are the headers, by about 10 kB for every marked frame of
     a segment, whatever its size.

@@ -57,7 +57,7 @@ def lay_out(
     else:
         del seg.PositionReferenceIndicator
         seg.PatientOrientation = list(provenance.orientation) or None
-        common, own = _unplaced(used, provenance)
+        common, own = {}, {}
         names, order, contents = _by_number(used)
     dimensions = derived_uid("dimensions", str(seg.SOPInstanceUID))
     seg.DimensionOrganizationSequence = [data_set(DimensionOrganizationUID=dimensions)]
@@ -158,11 +158,9 @@ def _dimension(name: str, organization: str) -> Any:
 def _geometry(places: Mapping[int, Place], slice_spacing: float | None) -> tuple[Groups, dict[int, Groups]]:
     """The groups that all frames share, and for each source frame its own.
 
-    Slices without a common grid (uneven distances, gantry tilt) get no thickness: 3D Slicer would take it
-    for their distance, and show the masks elsewhere; without one, it refuses.
+    The format, and readers, ask for a thickness; where the source states none, it is the distance
+    between slices, or 1 mm.
     """
-    apart = len({tuple(place.position.tolist()) for place in places.values()})
-    on_grid = slice_spacing is not None or apart == 1
     own: dict[int, Groups] = {
         number: {"PlanePositionSequence": [data_set(ImagePositionPatient=_decimals(place.position))]}
         for number, place in places.items()
@@ -170,7 +168,7 @@ def _geometry(places: Mapping[int, Place], slice_spacing: float | None) -> tuple
     common: Groups = {}
     orientations = {number: _cosines(place) for number, place in places.items()}
     sizes = {
-        number: (place.row_spacing, place.column_spacing, place.thickness if on_grid else None)
+        number: (place.row_spacing, place.column_spacing, place.thickness or slice_spacing or 1.0)
         for number, place in places.items()
     }
     oriented = {each: data_set(ImageOrientationPatient=_decimals(each)) for each in orientations.values()}
@@ -179,7 +177,7 @@ def _geometry(places: Mapping[int, Place], slice_spacing: float | None) -> tuple
         ("PlaneOrientationSequence", {n: oriented[each] for n, each in orientations.items()}),
         ("PixelMeasuresSequence", {n: measured[each] for n, each in sizes.items()}),
     ):
-        if len({id(item) for item in items.values()}) == 1 and _can_be_shared(name, items):
+        if len({id(item) for item in items.values()}) == 1:
             common[name] = [next(iter(items.values()))]
         else:
             for number, item in items.items():
@@ -187,28 +185,15 @@ def _geometry(places: Mapping[int, Place], slice_spacing: float | None) -> tuple
     return common, own
 
 
-def _can_be_shared(name: str, items: Mapping[int, Any]) -> bool:
-    """highdicom cannot read shared pixel measures without a thickness; of single frames it can."""
-    return name != "PixelMeasuresSequence" or all("SliceThickness" in item for item in items.values())
-
-
 def _cosines(place: Place) -> tuple[float, ...]:
     return (*place.along_row.tolist(), *place.along_column.tolist())
 
 
-def _unplaced(used: Sequence[int], provenance: Provenance) -> tuple[Groups, dict[int, Groups]]:
-    if not provenance.spacing:
-        return {}, {}
-    measures = _pixel_measures(*provenance.spacing, None, None)
-    return {}, {number: {"PixelMeasuresSequence": [measures]} for number in used}
-
-
 def _pixel_measures(
-    row_spacing: float, column_spacing: float, thickness: float | None, slice_spacing: float | None
+    row_spacing: float, column_spacing: float, thickness: float, slice_spacing: float | None
 ) -> Any:
     measures = data_set(PixelSpacing=_decimals([row_spacing, column_spacing]))
-    if thickness is not None:
-        measures.SliceThickness = _decimals([thickness])[0]
+    measures.SliceThickness = _decimals([thickness])[0]
     if slice_spacing is not None:
         measures.SpacingBetweenSlices = _decimals([slice_spacing])[0]
     return measures

@@ -342,32 +342,33 @@ def _grey_step(path: Path) -> int:
 def _with_true_photometric(stream: BinaryIO) -> BinaryIO:
     """TIFF files that hold three samples a pixel but call themselves BlackIsZero (the original files
     of CVC-ClinicDB do) are RGB; Pillow refuses them as they are. Everything else comes back unchanged."""
-    stream.seek(0)
-    order = {b"II*\0": "<", b"MM\0*": ">"}.get(stream.read(4))
+    patch = _true_photometric(stream)
     size = stream.seek(0, io.SEEK_END)
     stream.seek(0)
-    if order is None or size > _PATCHABLE:
+    if patch is None or size > _PATCHABLE:
         return stream
-    content = stream.read()
-    try:
-        at = _short_values(content, order)
-        described = [
-            struct.unpack_from(order + "H", content, at[tag])[0]
-            for tag in (_PHOTOMETRIC, _SAMPLES_PER_PIXEL)
-        ]
-    except (struct.error, KeyError):
-        return io.BytesIO(content)
+    content = bytearray(stream.read())
+    at, value = patch
+    content[at : at + len(value)] = value
+    return io.BytesIO(bytes(content))
+
+
+def _true_photometric(stream: BinaryIO) -> tuple[int, bytes] | None:
+    """Where in such a file the wrong tag is, and what belongs there; by its first directory."""
+    stream.seek(0)
+    head = stream.read(8)
+    order = {b"II*\0": "<", b"MM\0*": ">"}.get(head[:4])
+    if order is None or len(head) < 8:
+        return None
+    stream.seek(struct.unpack(order + "I", head[4:])[0])
+    count = int.from_bytes(stream.read(2), "little" if order == "<" else "big")
+    start, entries = stream.tell(), stream.read(12 * count)
+    shorts: dict[int, tuple[int, int]] = {}  # tag -> offset in bytes, value
+    for place in range(0, len(entries) - 11, 12):
+        tag, kind, _, value = struct.unpack_from(order + "HHIH", entries, place)
+        if kind == _SHORT:
+            shorts[tag] = start + place + 8, value
+    described = [shorts.get(tag, (0, 0))[1] for tag in (_PHOTOMETRIC, _SAMPLES_PER_PIXEL)]
     if described != [_BLACK_IS_ZERO, 3]:
-        return io.BytesIO(content)
-    patched = bytearray(content)
-    struct.pack_into(order + "H", patched, at[_PHOTOMETRIC], _RGB)
-    return io.BytesIO(bytes(patched))
-
-
-def _short_values(content: bytes, order: str) -> dict[int, int]:
-    """Where the values of the 16-bit tags in the first directory of a TIFF lie: tag -> offset in bytes."""
-    (start,) = struct.unpack_from(order + "I", content, 4)
-    (count,) = struct.unpack_from(order + "H", content, start)
-    entries = range(start + 2, start + 2 + 12 * count, 12)
-    tags = ((struct.unpack_from(order + "HH", content, entry), entry + 8) for entry in entries)
-    return {tag: offset for (tag, kind), offset in tags if kind == _SHORT}
+        return None
+    return shorts[_PHOTOMETRIC][0], struct.pack(order + "H", _RGB)
