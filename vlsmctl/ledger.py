@@ -23,10 +23,11 @@ class Entry:
     status: done, empty (nothing found: a mask of zeros was written), failed, or skipped (not a scan,
     whatever its name says; its prompt is ""), the last two with a reason. output: of the mask, relative to
     the ledger; label: its number there, where a file holds several. probabilities, overlay: further files,
-    where asked for. foreground: marked pixels or voxels. volume_ml: where the scan carries its geometry.
-    confidence: mean probability of the marked pixels over all frames, or the largest probability when
-    nothing is marked. presence: probability that the target is there at all, of the frame where it is
-    largest. fingerprint: tells apart what the mask depends on (input files, model, prompt, options).
+    where asked for. note: what to know when using the mask. foreground: marked pixels or voxels.
+    volume_ml: where the scan carries its geometry. confidence: mean probability of the marked pixels over
+    all frames, or the largest probability when nothing is marked. presence: probability that the target
+    is there at all, of the frame where it is largest. fingerprint: tells apart what the mask depends on
+    (input files, model, prompt, options).
     """
 
     input: str
@@ -42,6 +43,7 @@ class Entry:
     presence: float | None = None
     probabilities: str | None = None
     overlay: str | None = None
+    note: str | None = None
     seconds: float = 0.0
     fingerprint: str = ""
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from vlsmctl.cases import SEG_SUFFIX, VOLUME_SUFFIX, Case, Options
 from vlsmctl.errors import UnreadableFile
+from vlsmctl.formats.dicom_geometry import is_sheared
 from vlsmctl.formats.naming import FRAMES_SUFFIX, SLICES_SUFFIX
 from vlsmctl.formats.raster import write_pictures
 from vlsmctl.formats.records import Frames, Origin, Scan, Segment
@@ -172,8 +173,26 @@ def _entry(
         presence=None if tally.presence is None else round(tally.presence, 4),
         probabilities=None if probabilities is None else probabilities.as_posix(),
         overlay=None if overlay is None else overlay.as_posix(),
+        note=_note(scan, output),
         fingerprint=case.fingerprints[number],
     )
+
+
+def _note(scan: Scan, output: Path) -> str | None:
+    """DICOM SEG says for each frame which slice it lies on, and so is right wherever the slices lie; but
+    some viewers (3D Slicer's reader among them) lay its frames on an even grid at right angles."""
+    placed = scan.kind == "dicom" and scan.write_slices is not None and scan.frame_count > 1
+    if not placed or not output.name.endswith((SEG_SUFFIX, VOLUME_SUFFIX)):
+        return None
+    if scan.geometry is None:
+        return (
+            f"makes no even volume ({scan.no_volume}): viewers that lay masks on one will show it shifted"
+        )
+    if is_sheared(scan.geometry.affine):
+        return (
+            "has slices that are sheared (gantry tilt): viewers that cannot show that will show it shifted"
+        )
+    return None
 
 
 def _label(results: Results, suffix: str, number: int) -> int | None:

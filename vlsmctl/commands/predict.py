@@ -309,6 +309,8 @@ def _run(
         def told(entry: Entry) -> None:
             if entry.status == "failed":
                 console(always=True).print(f"failed {entry.input}: {entry.reason}", markup=False)
+            elif entry.note is not None:
+                console().print(f"note: {entry.input} {entry.note}", markup=False)
 
         def say(text: str) -> None:
             console(always=True).print(text, markup=False)

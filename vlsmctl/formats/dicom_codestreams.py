@@ -8,7 +8,7 @@ from __future__ import annotations
 _JPEG, _JPEG_2000 = b"\xff\xd8", b"\xff\x4f\xff\x51"
 _NOT_FRAMES = (0xC4, 0xC8, 0xCC)  # tables and extensions among the markers of frames
 _JPEG_LS_FRAME = 0xF7
-_BOXES = 512  # bytes; some writers put JPEG 2000 in a file of its own
+_BOXED = b"\x00\x00\x00\x0cjP  "  # some writers put JPEG 2000 in a file of its own
 
 
 def codestream_shape(code: bytes) -> tuple[int, int] | None:
@@ -16,7 +16,7 @@ def codestream_shape(code: bytes) -> tuple[int, int] | None:
 
     A decoder makes room for that size, whatever the DICOM header says.
     """
-    start = code.find(_JPEG_2000, 0, _BOXES)
+    start = code.find(_JPEG_2000) if code.startswith(_BOXED) else code.find(_JPEG_2000, 0, 4)
     if start >= 0 and len(code) >= start + 24:
         right, bottom, left, top = (
             int.from_bytes(code[start + at : start + at + 4], "big") for at in (8, 12, 16, 20)
