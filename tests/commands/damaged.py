@@ -262,7 +262,7 @@ PNG: dict[str, Damage] = {
 def nested(sources: dict[str, bytes]) -> dict[str, bytes]:
     """Archives under the names of scans, and files that swell. sources: as of `varied`, by name."""
     dicom, nifti, picture = (sources[name] for name in ("plain.dcm", "grey.nii", "colour.png"))
-    bomb = _gz_zeros(4096)
+    bomb = _gz_zeros(2048)
     nifti_head = bytearray(nifti[:352])
     struct.pack_into("<3h", nifti_head, 42, 32_000, 32_000, 4)
     meta, head = _inflated(sources["deflated.dcm"])
@@ -277,8 +277,8 @@ def nested(sources: dict[str, bytes]) -> dict[str, bytes]:
         "trailing_bomb.nii.gz": zlib_gz(nifti) + bomb,
         "deflated_bomb.dcm": meta + _deflated_zeros(head, 2048),
         "deflated_bomb_alone.dcm": meta + _deflated_zeros(b"", 2048),
-        "text_bomb.png": picture[:33] + png_chunk(b"zTXt", b"a\0\0" + _zeros(256)) + picture[33:],
-        "idat_bomb.png": picture[:33] + png_chunk(b"IDAT", _zeros(1024)) + png_chunk(b"IEND", b""),
+        "text_bomb.png": picture[:33] + png_chunk(b"zTXt", b"a\0\0" + _zeros(100)) + picture[33:],
+        "idat_bomb.png": picture[:33] + png_chunk(b"IDAT", _zeros(300)) + png_chunk(b"IEND", b""),
         "deep.dcm": dicom[:-2 * SIDE * SIDE - 12] + _deep_sequence(3000),
         "eps.png": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n(x) run\n",
         "svg.png": b'<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>',
@@ -305,7 +305,7 @@ def _packed(content: bytes, times: int) -> bytes:
 
 
 def _gz_zeros(mib: int) -> bytes:
-    return zlib_gz(bytes(MIB)) * mib
+    return gzip.compress(bytes(MIB), mtime=0) * mib
 
 
 def _zeros(mib: int) -> bytes:

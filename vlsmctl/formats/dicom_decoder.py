@@ -43,6 +43,7 @@ _PREFERRED = {
 }
 _TRUSTED = ("pillow", "pydicom")  # these raise errors, and do nothing worse
 _SECONDS, _SECONDS_A_MEGAPIXEL = 6.0, 4.0
+_STARTING = 60.0  # seconds; its imports, from a slow disk
 _LENGTHS = struct.Struct("<II")
 _START = "import sys; sys.path[:] = sys.argv[1:]; from vlsmctl.formats.dicom_decoder import serve; serve()"
 
@@ -110,21 +111,22 @@ class _Helper:
         """The answer; None: there is none, and the process is gone."""
         self.late = False
         if not self._started:
-            seconds, self._started = seconds + 60, True  # imports, on a slow disk
+            seconds, self._started = seconds + _STARTING, True
         assert self._process.stdin is not None  # noqa: S101 (both are pipes)
         assert self._process.stdout is not None  # noqa: S101
         timer = threading.Timer(seconds, self._give_up)
         timer.daemon = True
         timer.start()
+        answer = None
         try:
             _send(self._process.stdin, order, code)
             answer = _receive(self._process.stdout)
-        except OSError:
-            answer = None
+        except OSError:  # a broken pipe
+            pass
         finally:
             timer.cancel()
-        if answer is None:
-            self.end()
+            if answer is None:
+                self.end()
         return answer
 
     def end(self) -> None:

@@ -119,8 +119,11 @@ def apply_palette(header: Any, stored: NDArray[Any]) -> NDArray[np.uint8]:
 
 
 def _looked_up(header: Any, lut: Any, values: NDArray[Any]) -> NDArray[Any]:
-    table = _table(header, lut.LUTDescriptor, lut.LUTData)
-    picked: NDArray[Any] = table[_indices(values, int(lut.LUTDescriptor[1]), len(table))]
+    table, first = _table(header, lut.LUTDescriptor, lut.LUTData), int(lut.LUTDescriptor[1])
+    signed = header.get("PixelRepresentation") == 1 or (values.size > 0 and values.min() < 0)
+    if signed and first >= 2**15:  # written as unsigned
+        first -= 2**16
+    picked: NDArray[Any] = table[_indices(values, first, len(table))]
     return picked
 
 
