@@ -20,11 +20,12 @@ import pydicom
 import pytest
 from PIL import Image
 
-from tests.commands.app import ended, start, vlsmctl, wait_until
+from tests.commands.app import vlsmctl
 from tests.commands.scans import write_series
 from tests.commands.varied import write_varied
 from tests.datasets.fakes import picture, save
 from tests.formats.generators import write_nifti
+from vlsmctl.errors import INTERRUPTED
 
 COUNT = 200
 KILLS = 10
@@ -40,19 +41,20 @@ def _masks(out: Path) -> list[Path]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_stopped_prediction_goes_on(home: Path, tmp_path: Path, number: signal.Signals) -> None:
+def test_stopped_prediction_goes_on(tmp_path: Path, number: signal.Signals) -> None:
     scans, out = tmp_path / "scans", tmp_path / "predictions"
     for index in range(COUNT):
         save(scans / f"case{index:03d}.png", picture(index, 40, 64))
-    command = (
-        "predict", scans, "--run", home / "runs" / "latest", "--out", out, "--batch-size", 2, "--json",
-    )  # fmt: skip
-    process = start(*command, cwd=tmp_path)
-    wait_until(lambda: len(_masks(out)) >= 3, process)
-    process.send_signal(number)
-    answer = ended(process, 130)
-    assert answer.document["interrupted"]
-    assert answer.document["counts"]["before"] == 0
+    command = ["predict", str(scans), *ZERO_SHOT, "--out", str(out), "--batch-size", "2", "--json"]
+    process = _forked_from_what_is_loaded()(_run, (command, tmp_path / "said.json"))
+    process.start()
+    _wait_for_entries(out, 3, process)
+    os.kill(process.pid or 0, number)
+    process.join(60)
+    assert process.exitcode == INTERRUPTED
+    document = json.loads((tmp_path / "said.json").read_text(encoding="utf-8"))
+    assert document["interrupted"]
+    assert document["counts"]["before"] == 0
     assert not list(out.glob(".*"))  # a polite stop leaves nothing lying about
     masks = _masks(out)
     assert 3 <= len(masks) < COUNT
@@ -68,14 +70,12 @@ def test_stopped_prediction_goes_on(home: Path, tmp_path: Path, number: signal.S
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_work_in_hand_is_finished(
-    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:
     for index in range(COUNT // 4):
         save(tmp_path / "scans" / f"case{index:03d}.png", picture(index, 40, 64))
     out = tmp_path / "predictions"
-    command = (
-        "predict", tmp_path / "scans", "--run", home / "runs" / "latest", "--out", out, "--batch-size", 2,
-    )  # fmt: skip
+    command = ("predict", tmp_path / "scans", *ZERO_SHOT, "--out", out, "--batch-size", 2)
     handler = signal.getsignal(number)
     with monkeypatch.context() as patch:
         patch.setattr("vlsmctl.commands.predict.live_count", _stopping(number))
@@ -137,7 +137,7 @@ def test_killed_at_ten_random_moments(tmp_path: Path) -> None:
     forked = _forked_from_what_is_loaded()
     stamps: dict[str, int] = {}
     for wanted in sorted(rng.integers(1, count - 20, KILLS).tolist()):
-        process = forked(_run, ([*command, str(out)],))
+        process = forked(_run, ([*command, str(out)], Path(os.devnull)))
         process.start()
         _wait_for_entries(out, wanted, process)
         time.sleep(rng.random() * 0.03)
@@ -178,11 +178,11 @@ def _forked_from_what_is_loaded() -> Callable[..., ForkServerProcess]:
     return lambda target, arguments: context.Process(target=target, args=arguments)  # type: ignore[attr-defined,no-any-return]
 
 
-def _run(arguments: list[str]) -> None:
+def _run(arguments: list[str], said: Path) -> None:
+    """Standard output goes to the file `said`."""
     from vlsmctl.cli import main
 
-    with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
-        sys.stdout = sys.stderr = nowhere
+    with said.open("w", encoding="utf-8") as sys.stdout, Path(os.devnull).open("w") as sys.stderr:
         sys.argv = ["vlsmctl", *arguments]
         main()
 
