@@ -22,7 +22,7 @@ from vlsmctl.ahead import ahead_of_all
 from vlsmctl.cases import Case, Options, all_prompts, is_done
 from vlsmctl.errors import UnreadableFile
 from vlsmctl.files import remove_leftovers
-from vlsmctl.formats.records import Problem, Scan
+from vlsmctl.formats.records import Origin, Problem, Scan
 from vlsmctl.formats.scan import open_scan
 from vlsmctl.ledger import LEDGER, Entry, Known, append, ledger_path, open_ledger, read_ledger
 from vlsmctl.predictor import Cut, Predictor, Ready, encode, moved, ready, segment
@@ -94,8 +94,10 @@ def predict(
         if not mine:
             return Outcome(entries, before)
 
+        origin = Origin(predictor.name, "", predictor.base_sha256, predictor.adapter_sha256)
+
         def end(task: _Task) -> list[Entry]:
-            made = _written(task, out, predictor.name, options)
+            made = _written(task, out, origin, options)
             for entry in made:
                 append(ledger, entry)
             return made
@@ -288,10 +290,10 @@ def _writer(
             tell(future.result())
 
 
-def _written(task: _Task, out: Path, model: str, options: Options) -> list[Entry]:
+def _written(task: _Task, out: Path, origin: Origin, options: Options) -> list[Entry]:
     """Writes the masks of a case whose frames are all there; its entries."""
     try:
-        entries = _entries(task, out, model, options)
+        entries = _entries(task, out, origin, options)
     finally:
         if task.results is not None:
             task.results.close()
@@ -299,11 +301,11 @@ def _written(task: _Task, out: Path, model: str, options: Options) -> list[Entry
     return timed(entries, time.perf_counter() - task.started)
 
 
-def _entries(task: _Task, out: Path, model: str, options: Options) -> list[Entry]:
+def _entries(task: _Task, out: Path, origin: Origin, options: Options) -> list[Entry]:
     if task.error is not None or task.scan is None or task.results is None:
         return failed(task.case, task.error or "could not be read")
     try:
-        return write_case(task.case, task.scan, task.results, out, model=model, options=options)
+        return write_case(task.case, task.scan, task.results, out, origin=origin, options=options)
     except UnreadableFile as error:
         return failed(task.case, str(error).removeprefix(f"{task.case.found.source}: "))
     except OSError as error:

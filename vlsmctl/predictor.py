@@ -32,9 +32,10 @@ PIXELS_AT_ONCE = 2**24  # of native size, in one step: 64 MiB of logits
 class Predictor:
     """A model ready to segment.
 
-    fingerprint: tells what the masks depend on (base model, adapter, input size) apart.
-    class_prompt: what to ask for when nothing is asked, if known. presence: tells from the logits whether
-    the target is in a picture at all, where the adapter's validation set could teach that.
+    fingerprint: tells what the masks depend on (base model, adapter, input size) apart. name: in words.
+    adapter: its file, where there is one, and its sha256. class_prompt: what to ask for when nothing is
+    asked, if known. presence: tells from the logits whether the target is in a picture at all, where the
+    adapter's validation set could teach that.
     """
 
     model: ClipSeg
@@ -44,6 +45,9 @@ class Predictor:
     fingerprint: str
     class_prompt: str | None
     name: str
+    base_sha256: str
+    adapter: Path | None = None
+    adapter_sha256: str | None = None
     presence: Presence | None = None
 
 
@@ -61,7 +65,10 @@ def predictor_from_adapter(
         device=device,
         fingerprint=f"{adapted.base.sha256[:16]}-{digest[:16]}-{facts.image_size}",
         class_prompt=facts.class_prompt,
-        name=f"{facts.base} with {facts.method} ({path})",
+        name=f"{facts.base} with {facts.method}",
+        base_sha256=adapted.base.sha256,
+        adapter=path,
+        adapter_sha256=digest,
         presence=facts.presence,
     )
 
@@ -87,6 +94,7 @@ def predictor_from_model(name: str, *, device: torch.device, weights: Path | Non
         fingerprint=f"{base.sha256[:16]}-zero-shot-{MODELS[name].image_size}",
         class_prompt=None,
         name=f"{name}, zero-shot",
+        base_sha256=base.sha256,
     )
 
 

@@ -110,9 +110,11 @@ def why_not_writable(case: Case, scan: Scan, options: Options) -> str | None:
 
 
 def write_case(
-    case: Case, scan: Scan, results: Results, out: Path, *, model: str, options: Options
+    case: Case, scan: Scan, results: Results, out: Path, *, origin: Origin, options: Options
 ) -> list[Entry]:
     """Writes all files of a case below `out`; its entries, one a prompt, in which `seconds` is not set.
+
+    origin: of which the fingerprint is the case's own.
 
     Raises OSError and whatever the writers raise.
     """
@@ -120,11 +122,11 @@ def write_case(
     shared = suffix == SEG_SUFFIX or results.labels is not None
     numbers: list[int | None] = [None] if shared else list(range(len(case.prompts)))
     if suffix == SEG_SUFFIX:
-        _write_segments(case, scan, results.masks, out / case.path(suffix), model, options)
+        _write_segments(case, scan, results.masks, out / case.path(suffix), origin, options)
     else:
         for number, frames in zip(numbers, results.masks, strict=True):
             _write_frames(scan, frames, out / case.path(suffix, number), suffix)
-    probabilities = _write_probabilities(case, scan, results, out, model, options, suffix)
+    probabilities = _write_probabilities(case, scan, results, out, origin, options, suffix)
     overlay = None
     if options.overlay:
         overlay = case.path(OVERLAY)
@@ -215,7 +217,7 @@ def _write_frames(scan: Scan, frames: Frames, path: Path, suffix: str) -> None:
 
 
 def _write_segments(
-    case: Case, scan: Scan, frames: Sequence[Frames], path: Path, model: str, options: Options
+    case: Case, scan: Scan, frames: Sequence[Frames], path: Path, origin: Origin, options: Options
 ) -> None:
     if scan.write_segments is None:
         raise UnreadableFile(f"{case.input}: no DICOM SEG can be written for it")
@@ -223,18 +225,18 @@ def _write_segments(
         Segment(prompt, own, *options.codes.codes(prompt))
         for prompt, own in zip(case.prompts, frames, strict=True)
     ]
-    scan.write_segments(segments, Origin(model, case.fingerprints[0]), path)
+    scan.write_segments(segments, replace(origin, fingerprint=case.fingerprints[0]), path)
 
 
 def _write_probabilities(
-    case: Case, scan: Scan, results: Results, out: Path, model: str, options: Options, suffix: str
+    case: Case, scan: Scan, results: Results, out: Path, origin: Origin, options: Options, suffix: str
 ) -> list[Path]:
     """Their paths, one a prompt: in the format of the masks, where that holds such numbers."""
     if not results.probabilities:
         return []
     if suffix == SEG_SUFFIX and options.probabilities == "8bit":
         path = case.path(PROBABILITY + SEG_SUFFIX)
-        _write_segments(case, scan, results.probabilities, out / path, model, options)
+        _write_segments(case, scan, results.probabilities, out / path, origin, options)
         return [path for _ in case.prompts]
     kind = suffix
     if suffix == SEG_SUFFIX:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +40,11 @@ def test_a_dicom_series_becomes_a_dicom_seg(home: Path, here: Path) -> None:
     assert referenced == sources
     assert [segment.SegmentLabel for segment in seg.SegmentSequence] == ["lung tumour", "polyp"]
     assert seg.PatientName == "Secret^Person"
+    algorithm = seg.SegmentSequence[0].SegmentationAlgorithmIdentificationSequence[0]
+    adapter = (home / "runs" / "latest" / "adapter.safetensors").read_bytes()
+    assert algorithm.AlgorithmName == "vlsmctl"
+    assert algorithm.AlgorithmVersion == version("vlsmctl")
+    assert hashlib.sha256(adapter).hexdigest() in algorithm.AlgorithmParameters
     said = answer.out + answer.err + (here / "predictions" / "predictions.jsonl").read_text()
     assert not any(secret in said for secret in SECRETS)
     assert counts_of(predict(home, *asked)) == made(before=2)

@@ -10,19 +10,20 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
 import pytest
 
-from tests.commands.app import ROOT, Answer, checked, vlsmctl
+from tests.commands.app import ROOT, vlsmctl
+from tests.commands.forked import forked_ranks
 from tests.commands.scans import counts_of, made, write_series
 from tests.datasets.fakes import picture, save
 from tests.formats.generators import write_nifti
 from vlsmctl.errors import INTERRUPTED, SOME_FAILED
 
-PICTURES = 60
-LEDGER = "predictions.jsonl"
+PICTURES, CASES = 60, 63
 
 pytestmark = [
     pytest.mark.slow,
@@ -32,7 +33,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def scans(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Pictures, two volumes and a series: 63 cases."""
+    """Pictures, two volumes and a series."""
     scans, rng = tmp_path_factory.mktemp("shared") / "scans", np.random.default_rng(8)
     for index in range(PICTURES):
         save(scans / f"case{index:03d}.png", picture(index, 40, 64))
@@ -42,7 +43,12 @@ def scans(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return scans
 
 
-COUNT = PICTURES + 3
+@pytest.fixture(scope="module")
+def alone(scans: Path) -> Path:
+    """What one process makes of them."""
+    out = scans.parent / "alone"
+    assert counts_of(vlsmctl(*_command(scans, out))) == made(CASES)
+    return out
 
 
 def _command(scans: Path, out: Path) -> list[str]:
@@ -50,110 +56,57 @@ def _command(scans: Path, out: Path) -> list[str]:
             "--batch-size", "2"]  # fmt: skip
 
 
-def _launched(arguments: list[str], cwd: Path, *, processes: int = 2) -> subprocess.Popen[str]:
-    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "-m", "vlsmctl"]
-    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-    return subprocess.Popen(  # noqa: S603
-        [sys.executable, *launcher, *arguments], cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        text=True, encoding="utf-8", env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path},
-    )  # fmt: skip
-
-
-def _answer(process: subprocess.Popen[str]) -> Answer:
-    try:
-        out, err = process.communicate(timeout=120)
-    finally:
-        process.kill()
-    return Answer(process.returncode, out, err)
-
-
-def _wait(happened: Callable[[], bool], process: subprocess.Popen[str]) -> None:
-    until = time.monotonic() + 90
-    while not happened():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < until
-        time.sleep(0.005)
-
-
-def _ranks(process: subprocess.Popen[str]) -> list[psutil.Process]:
-    """The workers, by their rank."""
-    children = [
-        child for child in psutil.Process(process.pid).children() if "RANK" in _environment(child)
-    ]
-    return sorted(children, key=lambda child: int(_environment(child)["RANK"]))
-
-
-def _environment(process: psutil.Process) -> dict[str, str]:
-    try:
-        return process.environ()
-    except psutil.Error:
-        return {}
-
-
-def _lines(out: Path) -> list[dict[str, object]]:
-    return [json.loads(line) for line in (out / LEDGER).read_text(encoding="utf-8").splitlines()]
-
-
-def _hidden_and_parts(out: Path) -> list[str]:
-    return [path.name for path in out.rglob("*") if path.name.startswith(".") or "rank" in path.name]
-
-
-def _masks(out: Path) -> list[Path]:
-    return [path for path in out.rglob("*") if path.suffix in (".png", ".gz", ".dcm") and path.name[0] != "."]
-
-
-def test_two_processes_make_each_mask_once(scans: Path, tmp_path: Path) -> None:
+def test_each_mask_is_made_once(scans: Path, alone: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    answer = checked(_answer(_launched(_command(scans, out), tmp_path)), 0)
-    assert counts_of(answer) == made(COUNT)  # and standard output is one document
+    ranks = forked_ranks(_command(scans, out), tmp_path / "said")
+    assert _codes(ranks) == [0, 0]
+    assert _counts(tmp_path / "said") == made(CASES)  # standard output is one document
+    assert not (tmp_path / "said1").read_text()  # of the first process alone
     lines = _lines(out)
-    assert len(lines) == len({line["input"] for line in lines}) == COUNT == len(_masks(out))
-    assert sorted(line["output"] for line in answer.document["entries"]) == sorted(
-        str(line["output"]) for line in lines
-    )
-    assert not _hidden_and_parts(out)
+    assert len(lines) == len({line["input"] for line in lines}) == CASES == len(_masks(out))
+    assert not _leftovers(out)
     stamps = {path: path.stat().st_mtime_ns for path in _masks(out)}
-    again = checked(_answer(_launched(_command(scans, out), tmp_path)), 0)
-    assert counts_of(again) == made(before=COUNT)
-    assert counts_of(vlsmctl(*_command(scans, out))) == made(before=COUNT)
+    assert _codes(forked_ranks(_command(scans, out), tmp_path / "again")) == [0, 0]
+    assert _counts(tmp_path / "again") == made(before=CASES)
+    assert counts_of(vlsmctl(*_command(scans, out))) == made(before=CASES)
     assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
-    assert not _hidden_and_parts(out)
-    alone = vlsmctl(*_command(scans, tmp_path / "alone")).document["entries"]
-    facts = [
-        {line["output"]: (line["status"], line["foreground"], line["frames"]) for line in each}
-        for each in (lines, alone)
-    ]
-    assert facts[0] == facts[1]
+    assert not _leftovers(out)
+    assert _facts(out) == _facts(alone)
     for path in _masks(out):
         if path.suffix != ".dcm":
-            assert path.read_bytes() == (tmp_path / "alone" / path.relative_to(out)).read_bytes()
+            assert path.read_bytes() == (alone / path.relative_to(out)).read_bytes()
 
 
-def test_a_killed_rank_and_a_bad_file(scans: Path, tmp_path: Path) -> None:
-    """The launcher ends the rest; one process, and then two, go on where they were."""
-    own, out = tmp_path / "scans", tmp_path / "out"
-    for path in scans.glob("case*.png"):
-        save(own / path.name, picture(int(path.stem[4:]), 40, 64))
-    (own / "bad.png").write_bytes((scans / "case000.png").read_bytes()[:200])
-    process = _launched(_command(own, out), tmp_path)
+def test_under_torchrun_with_a_bad_file(scans: Path, alone: Path, tmp_path: Path) -> None:
+    """The launcher ends with a code of its own, and names that of its processes."""
+    bad, out = tmp_path / "bad.png", tmp_path / "out"
+    bad.write_bytes((scans / "case000.png").read_bytes()[:200])
+    process = _launched([*_command(scans, out), str(bad)], tmp_path)
+    said, errors = _ended(process)
+    assert counts_of_text(said) == made(CASES, failed=1)
+    assert f"exitcode  : {SOME_FAILED}" in errors
+    assert "internal error" not in errors
+    assert not _leftovers(out)
+    assert {key: value for key, value in _facts(out).items() if key} == _facts(alone)
+
+
+def test_a_killed_process(scans: Path, tmp_path: Path) -> None:
+    """The launcher ends the other one; others, and then one alone, go on where they were."""
+    out = tmp_path / "out"
+    process = _launched(_command(scans, out), tmp_path)
     _wait(lambda: len(_masks(out)) >= 6, process)
-    _ranks(process)[1].kill()
-    killed = _answer(process)
-    assert killed.code != 0
-    entered = sum(
-        path.read_bytes().count(b"\n") for path in out.glob("predictions*.jsonl")
-    )
+    _rank(process, 1).kill()
+    _ended(process)
+    assert process.returncode != 0
     there = len(_masks(out))
-    assert 6 <= there < PICTURES
-    assert there - 2 <= entered <= there + 1  # the bad file may be among them
-    answer = checked(_answer(_launched(_command(own, out), tmp_path)), SOME_FAILED)
-    counts = counts_of(answer)
-    assert counts["before"] + counts["made"] == PICTURES
-    assert counts["before"] >= there - 2
-    assert counts["failed"] == 1
-    done = [line["input"] for line in _lines(out) if line["output"]]
-    assert len(done) == len(set(done)) == PICTURES == len(_masks(out))
+    entered = {line["output"]: (out / str(line["output"])).stat().st_mtime_ns for line in _lines(out)}
+    assert there - 2 <= len(entered) <= there < CASES  # each has one mask in hand at most
+    assert _codes(forked_ranks(_command(scans, out), tmp_path / "said")) == [0, 0]
+    assert _counts(tmp_path / "said") == made(CASES - len(entered), before=len(entered))
+    assert {name: (out / str(name)).stat().st_mtime_ns for name in entered} == entered
+    assert len(_lines(out)) == CASES == len(_masks(out))
     assert not list(out.glob("predictions.rank*"))
+    assert counts_of(vlsmctl(*_command(scans, out))) == made(before=CASES)
 
 
 def test_asked_to_stop_all_finish_what_is_in_hand(scans: Path, tmp_path: Path) -> None:
@@ -162,29 +115,96 @@ def test_asked_to_stop_all_finish_what_is_in_hand(scans: Path, tmp_path: Path) -
     process = _launched(_command(scans, out), tmp_path)
     _wait(lambda: len(_masks(out)) >= 4, process)
     process.send_signal(signal.SIGTERM)
-    stopped = _answer(process)
-    assert stopped.code != 0
-    if stopped.out:  # the launcher may itself end with a traceback of its own
-        assert json.loads(stopped.out)["interrupted"]
-    assert not [path for path in out.rglob(".*")]
+    said, errors = _ended(process)
+    assert json.loads(said)["interrupted"]
+    assert "internal error" not in errors
     there = len(_masks(out))
-    assert 4 <= there < COUNT
-    assert counts_of(vlsmctl(*_command(scans, out))) == made(COUNT - there, before=there)
-    assert not _hidden_and_parts(out)
+    assert 4 <= there == len(_lines(out)) < CASES
+    assert not _leftovers(out)
+    assert counts_of(vlsmctl(*_command(scans, out))) == made(CASES - there, before=there)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM])
-def test_asked_to_stop_one_rank_stops_alone_and_says_so(
-    scans: Path, tmp_path: Path, number: signal.Signals
-) -> None:
+def test_one_that_is_asked_to_stop_stops_alone(scans: Path, tmp_path: Path) -> None:
+    """The other one does its part, and both say that it was interrupted."""
     out = tmp_path / "out"
-    process = _launched(_command(scans, out), tmp_path)
-    _wait(lambda: len(_masks(out)) >= 4, process)
-    for rank in _ranks(process):
-        rank.send_signal(number)
-    answer = _answer(process)
-    assert json.loads(answer.out)["interrupted"]
-    assert str(INTERRUPTED) in answer.err  # the launcher names the exit code of its processes
+    ranks = forked_ranks(_command(scans, out), tmp_path / "said")
+    _wait(lambda: len(_masks(out)) >= 4, ranks[0])
+    os.kill(ranks[1].pid, signal.SIGTERM)
+    assert _codes(ranks) == [INTERRUPTED, INTERRUPTED]
+    assert json.loads((tmp_path / "said").read_text(encoding="utf-8"))["interrupted"]
     there = len(_masks(out))
-    assert not _hidden_and_parts(out)
-    assert counts_of(vlsmctl(*_command(scans, out))) == made(COUNT - there, before=there)
+    assert CASES // 2 <= there < CASES
+    assert not _leftovers(out)
+    assert counts_of(vlsmctl(*_command(scans, out))) == made(CASES - there, before=there)
+
+
+def _launched(arguments: list[str], cwd: Path) -> subprocess.Popen[str]:
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "vlsmctl"]
+    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    return subprocess.Popen(  # noqa: S603
+        [sys.executable, *launcher, *arguments], cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True, encoding="utf-8", env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path},
+    )  # fmt: skip
+
+
+def _ended(process: subprocess.Popen[str]) -> tuple[str, str]:
+    try:
+        return process.communicate(timeout=120)
+    finally:
+        process.kill()
+
+
+def _codes(ranks: list[Any]) -> list[int | None]:
+    for rank in ranks:
+        rank.join(60)
+        rank.kill()  # if it still runs
+    return [rank.exitcode for rank in ranks]
+
+
+def _wait(happened: Callable[[], bool], process: Any) -> None:
+    until = time.monotonic() + 90
+    while not happened():
+        code = process.poll() if isinstance(process, subprocess.Popen) else process.exitcode
+        assert code is None, "it ended too early"
+        assert time.monotonic() < until, "waited too long"
+        time.sleep(0.003)
+
+
+def _rank(process: subprocess.Popen[str], rank: int) -> psutil.Process:
+    for child in psutil.Process(process.pid).children():
+        if child.environ().get("RANK") == str(rank):
+            return child
+    raise AssertionError("there is no such process")
+
+
+def _counts(said: Path) -> dict[str, int]:
+    return counts_of_text(said.read_text(encoding="utf-8"))
+
+
+def counts_of_text(said: str) -> dict[str, int]:
+    counts = json.loads(said)["counts"]
+    return made(counts["done"] + counts["empty"], counts["before"], counts["failed"], counts["skipped"])
+
+
+def _lines(out: Path) -> list[dict[str, object]]:
+    """Of the ledger, and of its parts while they are not merged."""
+    return [
+        json.loads(line)
+        for path in out.glob("predictions*.jsonl")
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if line.endswith("}")
+    ]
+
+
+def _facts(out: Path) -> dict[object, tuple[object, ...]]:
+    return {line["output"]: (line["status"], line["foreground"], line["frames"]) for line in _lines(out)}
+
+
+def _leftovers(out: Path) -> list[str]:
+    return [path.name for path in out.rglob("*") if path.name.startswith(".") or ".rank" in path.name]
+
+
+def _masks(out: Path) -> list[Path]:
+    return [
+        path for path in out.rglob("*") if path.suffix in (".png", ".gz", ".dcm") and path.name[0] != "."
+    ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import shutil
 import signal
@@ -11,7 +10,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from multiprocessing.context import BaseContext, ForkServerProcess
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +19,7 @@ import pytest
 from PIL import Image
 
 from tests.commands.app import vlsmctl
+from tests.commands.forked import forked
 from tests.commands.scans import write_series
 from tests.commands.varied import write_varied
 from tests.datasets.fakes import picture, save
@@ -29,8 +28,6 @@ from vlsmctl.errors import INTERRUPTED
 
 COUNT = 200
 KILLS = 10
-# Imported once by the server that processes to be killed are forked from
-PRELOADED = ["vlsmctl.cli", "vlsmctl.prediction", "vlsmctl.models.tiny", "highdicom", "tests.commands.scans"]
 ZERO_SHOT = ("--model", "tiny", "--prompt", "polyp")
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signals for one process")
@@ -46,8 +43,7 @@ def test_stopped_prediction_goes_on(tmp_path: Path, number: signal.Signals) -> N
     for index in range(COUNT):
         save(scans / f"case{index:03d}.png", picture(index, 40, 64))
     command = ["predict", str(scans), *ZERO_SHOT, "--out", str(out), "--batch-size", "2", "--json"]
-    process = _forked_from_what_is_loaded()(_run, (command, tmp_path / "said.json"))
-    process.start()
+    process = forked(command, tmp_path / "said.json")
     _wait_for_entries(out, 3, process)
     os.kill(process.pid or 0, number)
     process.join(60)
@@ -134,11 +130,9 @@ def test_killed_at_ten_random_moments(tmp_path: Path) -> None:
     command = ["predict", str(scans), *ZERO_SHOT, "--batch-size", "2", "--json", "--out"]
     count = len(vlsmctl(*command, tmp_path / "expected").document["entries"])
     rng = np.random.default_rng(6)
-    forked = _forked_from_what_is_loaded()
     stamps: dict[str, int] = {}
     for wanted in sorted(rng.integers(1, count - 20, KILLS).tolist()):
-        process = forked(_run, ([*command, str(out)], Path(os.devnull)))
-        process.start()
+        process = forked([*command, out], tmp_path / "said.json")
         _wait_for_entries(out, wanted, process)
         time.sleep(rng.random() * 0.03)
         assert process.exitcode is None, "it ended before it could be killed"
@@ -171,23 +165,7 @@ def _mixed(scans: Path) -> Path:
     return scans
 
 
-def _forked_from_what_is_loaded() -> Callable[..., ForkServerProcess]:
-    """Processes that begin with the libraries in place, so that killing ten takes seconds."""
-    context: BaseContext = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOADED)
-    return lambda target, arguments: context.Process(target=target, args=arguments)  # type: ignore[attr-defined,no-any-return]
-
-
-def _run(arguments: list[str], said: Path) -> None:
-    """Standard output goes to the file `said`."""
-    from vlsmctl.cli import main
-
-    with said.open("w", encoding="utf-8") as sys.stdout, Path(os.devnull).open("w") as sys.stderr:
-        sys.argv = ["vlsmctl", *arguments]
-        main()
-
-
-def _wait_for_entries(out: Path, wanted: int, process: ForkServerProcess) -> None:
+def _wait_for_entries(out: Path, wanted: int, process: Any) -> None:
     """Counts lines of the ledger, of which killed runs before have written some."""
     until = time.monotonic() + 60
     ledger = out / "predictions.jsonl"

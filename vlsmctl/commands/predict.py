@@ -300,7 +300,10 @@ def _run(
     if rank == 0:
         some = ", ".join(words[:8]) + (f" and {len(words) - 8} more" if len(words) > 8 else "")
         share = f", shared by {ranks} processes" if ranks > 1 else ""
-        console().print(f"{predictor.name}; {len(cases)} scans{share}; asking for: {some}", markup=False)
+        where = f" ({predictor.adapter})" if predictor.adapter else ""
+        console().print(
+            f"{predictor.name}{where}; {len(cases)} scans{share}; asking for: {some}", markup=False
+        )
         merge_parts(out_folder)
     known = decided_by_main(lambda: {} if options.overwrite else read_ledger(out_folder))
     mine = (len(cases) - rank + ranks - 1) // ranks

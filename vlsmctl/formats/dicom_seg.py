@@ -259,7 +259,7 @@ def _description(number: int, segment: Segment, label: str, origin: Origin, trac
             family=concept(_FAMILY),
             version=_version(),
             source=one_line(model, _LO) or NAME,
-            parameters={"model": model, "fingerprint": one_line(origin.fingerprint, _ST)},
+            parameters=_parameters(model, origin),
         ),
         tracking_uid=tracking_uid,
         tracking_id=label,
@@ -267,6 +267,16 @@ def _description(number: int, segment: Segment, label: str, origin: Origin, trac
     )
     description.SegmentDescription = one_line(segment.label, _ST) or label
     return description
+
+
+def _parameters(model: str, origin: Origin) -> dict[str, str]:
+    known = {
+        "model": model,
+        "base sha256": origin.base_sha256,
+        "adapter sha256": origin.adapter_sha256,
+        "fingerprint": origin.fingerprint,
+    }
+    return {name: one_line(value, _ST) for name, value in known.items() if value}
 
 
 def _version() -> str:

@@ -143,10 +143,13 @@ class Segment:
 @dataclass(frozen=True)
 class Origin:
     """What made a mask. model: in words; fingerprint: tells apart what the mask depends on (file, model,
-    options): the same fingerprint, the same mask."""
+    options): the same fingerprint, the same mask; base_sha256, adapter_sha256: of the base model's tensors
+    and of the adapter file, where there is one."""
 
     model: str
     fingerprint: str
+    base_sha256: str = ""
+    adapter_sha256: str | None = None
 
 
 @dataclass(frozen=True)
