@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,11 +20,12 @@ from vlsmctl import prediction
 from vlsmctl.cases import Options, plan_cases
 from vlsmctl.datasets.build import prepare
 from vlsmctl.datasets.manifest import read_manifest
-from vlsmctl.errors import UnreadableFile
+from vlsmctl.errors import DiskFull, UnreadableFile
 from vlsmctl.evaluation import score_cases
 from vlsmctl.formats.raster import read_label_picture, read_mask_picture
 from vlsmctl.formats.records import Found, Reading, Scan
 from vlsmctl.formats.scan import find_scans, open_scan
+from vlsmctl.formats.spool import Spool
 from vlsmctl.ledger import LEDGER, Entry, read_ledger
 from vlsmctl.prediction import Watch, predict
 from vlsmctl.predictor import Cut, Predictor, encode, predictor_from_model, ready, segment
@@ -64,7 +67,7 @@ def run(
     chosen = Options(cut=Cut(threshold), batch_size=batch_size, **options)
     cases = plan_cases(found, [prompts for _ in found], predictor, chosen)
     outcome = predict(predictor, cases, out, chosen, stop=stop or StopFlag(), problems=problems)
-    return outcome.entries, outcome.before
+    return outcome.entries, len(outcome.before)
 
 
 def by_name(entries: Sequence[Entry]) -> dict[str, Entry]:
@@ -379,6 +382,69 @@ def test_the_published_resizing_makes_blocks(predictor: Predictor, tmp_path: Pat
     smooth = probabilities(True)
     assert np.abs(smooth - blocks).max() > 0
     assert np.abs(smooth[2::4, 2::4] - blocks[2::4, 2::4]).mean() < 0.05
+
+
+def test_a_frame_that_cannot_be_kept_costs_its_case_and_shifts_nothing(
+    predictor: Predictor, scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk of the temporary files fills up within a batch: no frame may come twice or be left out."""
+    whole, shapes = Spool.append, []
+
+    def append(self: Spool, frame: np.ndarray) -> None:
+        shapes.append(frame.shape)
+        if frame.shape == (30, 30):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        whole(self, frame)
+
+    run(predictor, scans, tmp_path / "expected", batch_size=4)
+    monkeypatch.setattr(Spool, "append", append)
+    entries, _ = run(predictor, scans, tmp_path / "out", batch_size=4)
+    failed = [entry for entry in entries if entry.status == "failed"]
+    assert [Path(entry.input).name for entry in failed] == ["2.png"]
+    assert "No space left" in str(failed[0].reason)
+    assert len(shapes) == 9  # every frame once
+    expected = np.asarray(nibabel.load(tmp_path / "expected" / "volume.nii.gz").dataobj)
+    assert np.array_equal(np.asarray(nibabel.load(tmp_path / "out" / "volume.nii.gz").dataobj), expected)
+
+
+def test_a_case_whose_last_file_fails_leaves_none(
+    predictor: Predictor, scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise ValueError("a drawing library's own")
+
+    monkeypatch.setattr("vlsmctl.writing.write_overlay", fail)
+    entries, _ = run(predictor, scans, tmp_path / "out", overlay=True, probabilities="8bit")
+    assert {entry.status for entry in entries} == {"failed"}
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [LEDGER]
+
+
+def test_a_full_disk_ends_the_run(
+    predictor: Predictor, scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("vlsmctl.writing.write_pictures", fail)
+    before = threading.active_count()
+    with pytest.raises(DiskFull, match="no space left"):
+        run(predictor, scans, tmp_path / "out")
+    assert threading.active_count() == before
+
+
+def test_what_failed_before_for_the_same_reason_is_entered_once(
+    predictor: Predictor, scans: Path, tmp_path: Path
+) -> None:
+    (scans / "broken.png").write_bytes(b"cut")
+    for _ in range(3):
+        entries, before = run(predictor, scans, tmp_path / "out")
+    assert [(Path(entry.input).name, entry.status) for entry in entries] == [("broken.png", "failed")]
+    assert before == 5
+    lines = (tmp_path / "out" / LEDGER).read_text(encoding="utf-8").splitlines()
+    assert len(lines) == 6
+    (scans / "broken.png").write_bytes(b"")
+    run(predictor, scans, tmp_path / "out")
+    assert len((tmp_path / "out" / LEDGER).read_text(encoding="utf-8").splitlines()) == 7
 
 
 def test_an_unreadable_picture_of_a_data_set_fails_alone(predictor: Predictor, tmp_path: Path) -> None:

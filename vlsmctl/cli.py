@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import functools
 import os
 import sys
@@ -16,9 +15,8 @@ from vlsmctl.commands import bench, doctor, models, predict, prepare, presets, q
 from vlsmctl.commands import eval as evaluate
 from vlsmctl.console import configure, console, is_verbose
 from vlsmctl.errors import INTERRUPTED, UsageError, VlsmctlError
+from vlsmctl.files import NO_ROOM
 from vlsmctl.network import go_offline
-
-_NO_ROOM = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))  # the disk or the quota is full
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -52,7 +50,7 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
         except Exception as error:
             if is_verbose():
                 _say(traceback.format_exc())
-            if isinstance(error, OSError) and (error.filename is not None or error.errno in _NO_ROOM):
+            if isinstance(error, OSError) and (error.filename is not None or error.errno in NO_ROOM):
                 where = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
                 _say(f"error: {where}{error.strerror or error}")
                 raise typer.Exit(UsageError.exit_code) from None
@@ -91,6 +89,9 @@ def options(
     configure(quiet=quiet, verbose=verbose)
     # must be set before torch is imported: some operations are not there yet on Apple GPUs
     os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
+    # likewise: threads of torch that wait for one another by spinning keep the processor from those that
+    # read files and from other programs, which makes it many times slower on a machine that is not idle
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if quiet:
         os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"  # of `weights fetch`
     if offline:

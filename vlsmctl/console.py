@@ -144,6 +144,11 @@ def download_bar(description: str, total: int | None = None) -> Iterator[Callabl
     yield tell
 
 
+def counted(number: int, what: str) -> str:
+    """ "1 scan", "1,234 scans"."""
+    return f"{number:,} {what}{'s' * (number != 1)}"
+
+
 def track(items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
     """Yields the items under a progress bar, or, where stderr is no terminal, with a plain line now
     and then."""

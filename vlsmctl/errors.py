@@ -29,6 +29,18 @@ class NoReadableInput(VlsmctlError):
     exit_code = 4
 
 
+class DiskFull(VlsmctlError):
+    """There is no room for what is to be written."""
+
+    exit_code = 2
+
+
+class PeerLost(VlsmctlError):
+    """Another of the processes that share the work has gone; what is done is kept."""
+
+    exit_code = 130
+
+
 class MissingWeights(VlsmctlError):
     """The base model's weights are not on this machine."""
 

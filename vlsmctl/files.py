@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+NO_ROOM = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))  # the disk or the quota is full
 _ABANDONED = 600  # seconds since the last change of a file that was being written
 
 
@@ -61,7 +63,7 @@ def atomic_folder(final: Path) -> Iterator[Path]:
                 former.rename(final)
             raise
         if replaces:
-            _remove(former)
+            remove(former)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
@@ -74,10 +76,11 @@ def remove_leftovers(folder: Path) -> None:
         for path in folder.glob(f".????????.{mark}.*"):
             with suppress(OSError):
                 if time.time() - path.stat().st_mtime > _ABANDONED:
-                    _remove(path)
+                    remove(path)
 
 
-def _remove(path: Path) -> None:
+def remove(path: Path) -> None:
+    """A file, or a folder with what is in it; nothing where there is none."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:

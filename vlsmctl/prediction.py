@@ -9,10 +9,11 @@ deflated bits (beyond 16 MiB on disk); see `formats.spool` and the writers.
 from __future__ import annotations
 
 import gc
+import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -20,18 +21,19 @@ import torch
 
 from vlsmctl.ahead import ahead_of_all
 from vlsmctl.cases import Case, Options, all_prompts, is_done
-from vlsmctl.errors import UnreadableFile
-from vlsmctl.files import remove_leftovers
+from vlsmctl.errors import DiskFull, UnreadableFile
+from vlsmctl.files import NO_ROOM, remove_leftovers
 from vlsmctl.formats.records import Origin, Problem, Scan
 from vlsmctl.formats.scan import open_scan
 from vlsmctl.ledger import LEDGER, Entry, Known, append, ledger_path, open_ledger, read_ledger
-from vlsmctl.predictor import Cut, Predictor, Ready, encode, moved, ready, segment
+from vlsmctl.predictor import Cut, Predictor, Ready, Segmented, encode, moved, ready, segment
 from vlsmctl.runtime import StopFlag
 from vlsmctl.writing import Results, failed, results_for, timed, why_not_writable, write_case
 
 __all__ = ["LEDGER", "Options", "Outcome", "Watch", "predict"]
 
 _WRITING = 4  # cases that may wait to be written
+_LITTLE_ROOM = 2**20  # bytes
 
 
 @dataclass(frozen=True)
@@ -46,10 +48,10 @@ class Watch:
 
 @dataclass(frozen=True)
 class Outcome:
-    """entries: what was done now. before: how many masks were there already."""
+    """entries: what was done now. before: what was there already."""
 
     entries: list[Entry]
-    before: int
+    before: list[Entry]
 
 
 def predict(
@@ -76,42 +78,66 @@ def predict(
     """
     out.mkdir(parents=True, exist_ok=True)
     known = {} if options.overwrite else read_ledger(out) if known is None else known
-    missing = [case for case in cases if not is_done(case, known, out)]
-    before = sum(len(case.prompts) for case in cases) - sum(len(case.prompts) for case in missing)
-    skipped = [
-        entry
-        for entry in map(_skipped, [problem for problem in problems if not problem.harmless])
-        if rank == 0 and known.get((entry.input, "")) != entry
+    done = [is_done(case, known, out) for case in cases]
+    missing = [case for case, there in zip(cases, done, strict=True) if not there]
+    before = [
+        known[case.input, prompt]
+        for case, there in zip(cases, done, strict=True)
+        for prompt in case.prompts
+        if there
     ]
+    skipped = [_skipped(problem) for problem in problems if not problem.harmless] if rank == 0 else []
     mine, entries = missing[rank::ranks], list[Entry]()
     for folder in {(out / case.stem).parent for case in mine}:
         remove_leftovers(folder)
-    if not mine and not skipped:
-        return Outcome(entries, before)
     with open_ledger(ledger_path(out, rank, ranks)) as ledger:
-        for entry in skipped:
-            append(ledger, entry)
-        if not mine:
-            return Outcome(entries, before)
 
-        origin = Origin(predictor.name, "", predictor.base_sha256, predictor.adapter_sha256)
-
-        def end(task: _Task) -> list[Entry]:
-            made = _written(task, out, origin, options)
+        def enter(made: Sequence[Entry]) -> None:
             for entry in made:
-                append(ledger, entry)
-            return made
+                if not _is_known_failure(entry, known):
+                    append(ledger, entry)
 
-        def tell(made: list[Entry]) -> None:
-            entries.extend(made)
-            for entry in made:
-                watch.entry(entry)
-
-        machine = _Machine(predictor, all_prompts(cases), _cut(options), options.batch_size, watch.say)
-        with _writer(end, tell, options.workers) as write:
-            for task in _computed(machine, mine, options, stop, watch):
-                write(task)
+        enter(skipped)
+        if mine:
+            machine = _Machine(predictor, all_prompts(cases), _cut(options), options.batch_size, watch.say)
+            entries = _work(machine, mine, out, options, enter, stop, watch)
     return Outcome(entries, before)
+
+
+def _work(
+    machine: _Machine,
+    cases: Sequence[Case],
+    out: Path,
+    options: Options,
+    enter: Callable[[Sequence[Entry]], None],
+    stop: StopFlag,
+    watch: Watch,
+) -> list[Entry]:
+    """Reads, computes and writes the cases. enter: into the ledger, as each case ends."""
+    entries: list[Entry] = []
+    predictor = machine.predictor
+    origin = Origin(predictor.name, "", predictor.base_sha256, predictor.adapter_sha256)
+
+    def end(task: _Task) -> list[Entry]:
+        made = _written(task, out, origin, options)
+        enter(made)
+        return made
+
+    def tell(made: list[Entry]) -> None:
+        entries.extend(made)
+        for entry in made:
+            watch.entry(entry)
+
+    with _writer(end, tell, options.workers) as write:
+        for task in _computed(machine, cases, options, stop, watch):
+            write(task)
+    return entries
+
+
+def _is_known_failure(entry: Entry, known: Known) -> bool:
+    """Whether the ledger says so already: the same attempt has failed for the same reason before."""
+    before = known.get((entry.input, entry.prompt))
+    return entry.output is None and before is not None and replace(before, seconds=entry.seconds) == entry
 
 
 def _cut(options: Options) -> Cut:
@@ -216,7 +242,7 @@ class _Machine:
         while waiting:
             part = waiting[: self.batch_size]
             try:
-                self._segment(part)
+                found = self._segmented(part)
             except Exception as error:  # it costs one case at most
                 if _out_of_memory(error) and self._make_room():
                     continue
@@ -225,17 +251,17 @@ class _Machine:
                         self.segment([frame])
                 else:
                     part[0].task.error = f"could not be segmented ({type(error).__name__})"
+            else:
+                for frame, results in zip(part, found, strict=True):
+                    _keep(frame.task, results)
             waiting = [frame for frame in waiting[len(part) :] if frame.task.error is None]
 
-    def _segment(self, frames: Sequence[_Frame]) -> None:
+    def _segmented(self, frames: Sequence[_Frame]) -> list[list[Segmented]]:
         pictures = [frame.picture for frame in frames if frame.picture is not None]
         asked = [frame.task.case.rows for frame in frames]
-        results = segment(
+        return segment(
             self.predictor, pictures, asked, self.conditions, self.cut, batch_size=self.batch_size
         )
-        for frame, found in zip(frames, results, strict=True):
-            if frame.task.results is not None:
-                frame.task.results.add(found)
 
     def _make_room(self) -> bool:
         """Halves the batch, down to one, then goes to the CPU; False when nothing is left to try."""
@@ -255,6 +281,16 @@ class _Machine:
         if device.type == "cuda":
             torch.cuda.empty_cache()
         return True
+
+
+def _keep(task: _Task, found: Sequence[Segmented]) -> None:
+    """Adds what a frame came to. A frame must never be added twice, nor one after a missing one."""
+    if task.error is not None or task.results is None:
+        return
+    try:
+        task.results.add(found)
+    except OSError as error:  # the disk of the temporary files is full, say
+        task.error = f"its masks cannot be kept until they are written: {error.strerror or error}"
 
 
 def _out_of_memory(error: Exception) -> bool:
@@ -309,9 +345,18 @@ def _entries(task: _Task, out: Path, origin: Origin, options: Options) -> list[E
     except UnreadableFile as error:
         return failed(task.case, str(error).removeprefix(f"{task.case.found.source}: "))
     except OSError as error:
+        _stop_where_disk_is_full(out, error)
         return failed(task.case, f"the mask cannot be written: {error.strerror or error}")
     except Exception as error:  # the writers' own; it must not cost the batch either
         return failed(task.case, f"the mask cannot be written ({type(error).__name__})")
+
+
+def _stop_where_disk_is_full(out: Path, error: OSError) -> None:
+    """Every case to come would fail, too. Pillow does not say why a file could not be written."""
+    with suppress(OSError):
+        full = error.errno in NO_ROOM or shutil.disk_usage(out).free < _LITTLE_ROOM
+        if full:
+            raise DiskFull(f"{out}: no space left to write masks to", hint="make room, and run it again")
 
 
 def _skipped(problem: Problem) -> Entry:

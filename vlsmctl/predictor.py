@@ -33,9 +33,9 @@ class Predictor:
     """A model ready to segment.
 
     fingerprint: tells what the masks depend on (base model, adapter, input size) apart. name: in words.
-    adapter: its file, where there is one, and its sha256. class_prompt: what to ask for when nothing is
-    asked, if known. presence: tells from the logits whether the target is in a picture at all, where the
-    adapter's validation set could teach that.
+    adapter: its file, where there is one, and its sha256. classes: the words it learned. class_prompt:
+    what to ask for when nothing is asked, if known. presence: tells from the logits whether the target is
+    in a picture at all, where the adapter's validation set could teach that.
     """
 
     model: ClipSeg
@@ -48,6 +48,7 @@ class Predictor:
     base_sha256: str
     adapter: Path | None = None
     adapter_sha256: str | None = None
+    classes: tuple[str, ...] = ()
     presence: Presence | None = None
 
 
@@ -69,6 +70,7 @@ def predictor_from_adapter(
         base_sha256=adapted.base.sha256,
         adapter=path,
         adapter_sha256=digest,
+        classes=tuple(facts.classes),
         presence=facts.presence,
     )
 

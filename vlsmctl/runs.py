@@ -15,6 +15,7 @@ RUN = "run.json"
 STATE = Path("state") / "last.safetensors"
 METRICS = "metrics.jsonl"
 LATEST = "latest"
+_HINT = "train one (vlsmctl train --preset NAME), or name one: --run FOLDER"
 
 
 def new_run(runs: Path, name: str, seed: int) -> Path:
@@ -52,9 +53,7 @@ def find_run(run: Path | None, runs: Path = Path("runs")) -> Path:
     if folder is None or folder.name == LATEST:
         folder = _latest(folder.parent if folder else runs)
     if not (folder / RUN).is_file():
-        raise UsageError(
-            f"no run in {str(folder)!r} (expected {RUN} in it)", hint="vlsmctl train --preset NAME"
-        )
+        raise UsageError(f"no run in {str(folder)!r} (expected {RUN} in it)", hint=_HINT)
     return folder
 
 
@@ -86,5 +85,5 @@ def _latest(runs: Path) -> Path:
     if latest.is_file():
         return runs / latest.read_text(encoding="utf-8").strip()
     if not latest.is_dir():
-        raise UsageError(f"no run yet in {str(runs)!r}", hint="vlsmctl train --preset NAME")
+        raise UsageError(f"no run yet in {str(runs)!r}", hint=_HINT)
     return runs / latest.readlink() if latest.is_symlink() else latest

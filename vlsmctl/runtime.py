@@ -19,7 +19,7 @@ import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs, PartialState
 from accelerate.utils import broadcast_object_list, gather_object
 
-from vlsmctl.errors import UsageError, VlsmctlError
+from vlsmctl.errors import PeerLost, UsageError, VlsmctlError
 from vlsmctl.network import is_offline
 
 T = TypeVar("T")
@@ -100,6 +100,18 @@ def share_work() -> tuple[int, int]:
     return int(os.environ.get("RANK", "0")), ranks
 
 
+@contextmanager
+def _peers_needed() -> Iterator[None]:
+    """Talking to processes that have gone is a RuntimeError of torch."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise PeerLost(
+            "another of the processes that share the work has ended; what is done is kept",
+            hint="the same command again goes on where it was",
+        ) from error
+
+
 def _leave() -> None:
     """Ends the connection: a process that ends without it may be aborted when the other one has gone."""
     if torch.distributed.is_initialized():
@@ -118,7 +130,8 @@ def from_all(items: list[T]) -> list[T]:
     """The items of all processes, in the order of their ranks; waits until all have come this far."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return items
-    gathered: list[T] = gather_object(items)
+    with _peers_needed():
+        gathered: list[T] = gather_object(items)
     return gathered
 
 
@@ -138,7 +151,8 @@ def decided_by_main(decide: Callable[[], T]) -> T:
             outcome[0] = decide()
         except VlsmctlError as error:
             outcome[1] = error
-    broadcast_object_list(outcome)
+    with _peers_needed():
+        broadcast_object_list(outcome)
     if outcome[1] is not None:
         raise outcome[1]
     value: T = outcome[0]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from vlsmctl.cases import SEG_SUFFIX, VOLUME_SUFFIX, Case, Options
 from vlsmctl.errors import UnreadableFile
+from vlsmctl.files import remove
 from vlsmctl.formats.dicom_geometry import is_sheared
 from vlsmctl.formats.naming import FRAMES_SUFFIX, SLICES_SUFFIX
 from vlsmctl.formats.raster import write_pictures
@@ -22,6 +23,8 @@ from vlsmctl.overlays import write_overlay
 from vlsmctl.predictor import Segmented
 
 OVERLAY, PROBABILITY = ".overlay.png", ".probability"
+
+Target = Callable[[Path], Path]  # a path below the output folder -> the file to write
 
 
 @dataclass
@@ -116,29 +119,32 @@ def write_case(
 
     origin: of which the fingerprint is the case's own.
 
-    Raises OSError and whatever the writers raise.
+    Raises OSError and whatever the writers raise; then none of the files is left.
     """
-    suffix = _true_suffix(case.suffix, scan)
-    shared = suffix == SEG_SUFFIX or results.labels is not None
-    numbers: list[int | None] = [None] if shared else list(range(len(case.prompts)))
-    if suffix == SEG_SUFFIX:
-        _write_segments(case, scan, results.masks, out / case.path(suffix), origin, options)
-    else:
-        for number, frames in zip(numbers, results.masks, strict=True):
-            _write_frames(scan, frames, out / case.path(suffix, number), suffix)
-    probabilities = _write_probabilities(case, scan, results, out, origin, options, suffix)
-    overlay = None
-    if options.overlay:
-        overlay = case.path(OVERLAY)
-        shown = _masks_apart(results)
-        write_overlay(scan, list(zip(case.prompts, shown, strict=True)), out / overlay)
+    suffix, made = _true_suffix(case.suffix, scan), list[Path]()
+
+    def target(path: Path) -> Path:
+        made.append(out / path)
+        return made[-1]
+
+    try:
+        masks = _write_masks(case, scan, results, target, origin, options, suffix)
+        probabilities = _write_probabilities(case, scan, results, target, origin, options, suffix)
+        overlay = case.path(OVERLAY) if options.overlay else None
+        if overlay is not None:
+            shown = zip(case.prompts, _masks_apart(results), strict=True)
+            write_overlay(scan, list(shown), target(overlay))
+    except BaseException:
+        for path in made:
+            remove(path)
+        raise
     return [
         _entry(
             case,
             scan,
             results,
             number,
-            output=case.path(suffix, None if shared else number),
+            output=masks[number],
             probabilities=probabilities[number] if probabilities else None,
             overlay=overlay,
             label=_label(results, suffix, number),
@@ -207,6 +213,23 @@ def _true_suffix(suffix: str, scan: Scan) -> str:
     return SLICES_SUFFIX if suffix == VOLUME_SUFFIX and scan.write_volume is None else suffix
 
 
+def _write_masks(
+    case: Case, scan: Scan, results: Results, target: Target, origin: Origin, options: Options, suffix: str
+) -> list[Path]:
+    """Their paths, one a prompt: the same one where prompts share a file."""
+    shared = case.path(suffix)
+    if suffix == SEG_SUFFIX:
+        _write_segments(case, scan, results.masks, target(shared), origin, options)
+    elif results.labels is not None:
+        _write_frames(scan, results.masks[0], target(shared), suffix)
+    else:
+        paths = [case.path(suffix, number) for number in range(len(case.prompts))]
+        for path, frames in zip(paths, results.masks, strict=True):
+            _write_frames(scan, frames, target(path), suffix)
+        return paths
+    return [shared for _ in case.prompts]
+
+
 def _write_frames(scan: Scan, frames: Frames, path: Path, suffix: str) -> None:
     if suffix == VOLUME_SUFFIX and scan.write_volume is not None:
         scan.write_volume(frames, path)
@@ -229,14 +252,14 @@ def _write_segments(
 
 
 def _write_probabilities(
-    case: Case, scan: Scan, results: Results, out: Path, origin: Origin, options: Options, suffix: str
+    case: Case, scan: Scan, results: Results, target: Target, origin: Origin, options: Options, suffix: str
 ) -> list[Path]:
     """Their paths, one a prompt: in the format of the masks, where that holds such numbers."""
     if not results.probabilities:
         return []
     if suffix == SEG_SUFFIX and options.probabilities == "8bit":
         path = case.path(PROBABILITY + SEG_SUFFIX)
-        _write_segments(case, scan, results.probabilities, out / path, origin, options)
+        _write_segments(case, scan, results.probabilities, target(path), origin, options)
         return [path for _ in case.prompts]
     kind = suffix
     if suffix == SEG_SUFFIX:
@@ -244,7 +267,7 @@ def _write_probabilities(
     ending = ".tif" if kind == ".png" and options.probabilities == "float" else kind
     paths = [case.path(PROBABILITY + ending, number) for number in range(len(case.prompts))]
     for path, frames in zip(paths, results.probabilities, strict=True):
-        _write_frames(scan, frames, out / path, kind)
+        _write_frames(scan, frames, target(path), kind)
     return paths
 
 

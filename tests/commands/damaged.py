@@ -169,13 +169,24 @@ def _absurd_length(content: bytes, rng: Random) -> bytes:
 
 def _wrong_syntax(content: bytes, rng: Random) -> bytes:
     """The pixels are not stored as the header says."""
-    endings = (b".1.2", b".1.2.5", b".1.2.4.50", b".1.2.4.70", b".1.2.4.80", b".1.2.4.90", b".1.2.4.100", b".9.9")
+    endings = (
+        b".1.2",
+        b".1.2.5",
+        b".1.2.4.50",
+        b".1.2.4.70",
+        b".1.2.4.80",
+        b".1.2.4.90",
+        b".1.2.4.100",
+        b".9.9",
+    )
     at = content.find(b"1.2.840.10008.1.2", 132)
     if at < 0:
         return _flipped(600)(content, rng)
     length = int.from_bytes(content[at - 2 : at], "little")
     syntax = b"1.2.840.10008" + endings[int(rng.integers(len(endings)))]
-    syntax = syntax[:length].ljust(length, b"\0") if rng.random() < 0.3 else syntax + b"\0" * (len(syntax) % 2)
+    syntax = (
+        syntax[:length].ljust(length, b"\0") if rng.random() < 0.3 else syntax + b"\0" * (len(syntax) % 2)
+    )
     return content[: at - 2] + struct.pack("<H", len(syntax)) + syntax + content[at + length :]
 
 
@@ -194,7 +205,9 @@ def _absurd_dim(content: bytes, rng: Random) -> bytes:
 
 def _absurd_type(content: bytes, rng: Random) -> bytes:
     changed = bytearray(content)
-    struct.pack_into("<h", changed, 70 + 2 * int(rng.integers(2)), int(rng.choice([0, 1, 8, 64, 128, 1792, 9999])))
+    struct.pack_into(
+        "<h", changed, 70 + 2 * int(rng.integers(2)), int(rng.choice([0, 1, 8, 64, 128, 1792, 9999]))
+    )
     return bytes(changed)
 
 
@@ -266,6 +279,7 @@ def nested(sources: dict[str, bytes]) -> dict[str, bytes]:
     nifti_head = bytearray(nifti[:352])
     struct.pack_into("<3h", nifti_head, 42, 32_000, 32_000, 4)
     meta, head = _inflated(sources["deflated.dcm"])
+    jpeg = sources["clip_jpeg.dcm"]
     return {
         "zip.dcm": _zipped("a.dcm", dicom), "zip.png": _zipped("a.png", picture),
         "zip.nii": _zipped("a.nii", nifti), "zip.nii.gz": _zipped("a.nii", nifti),
@@ -280,6 +294,10 @@ def nested(sources: dict[str, bytes]) -> dict[str, bytes]:
         "text_bomb.png": picture[:33] + png_chunk(b"zTXt", b"a\0\0" + _zeros(100)) + picture[33:],
         "idat_bomb.png": picture[:33] + png_chunk(b"IDAT", _zeros(300)) + png_chunk(b"IEND", b""),
         "deep.dcm": dicom[:-2 * SIDE * SIDE - 12] + _deep_sequence(3000),
+        # What makes libraries end the process that they run in, unless it is seen before
+        "jpeg_without_tables.dcm": jpeg.replace(b"\xff\xdb\0\x43", bytes(4)),
+        "jpeg_junk_between.dcm": jpeg.replace(b"\xff\xc0\0\x11", b"\0\0\xff\xc0\0\x11"),
+        "jpeg_precision.dcm": jpeg.replace(b"\xff\xc0\0\x11\x08", b"\xff\xc0\0\x11\xfd"),
         "eps.png": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n(x) run\n",
         "svg.png": b'<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>',
     }  # fmt: skip

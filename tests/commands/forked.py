@@ -11,7 +11,13 @@ from pathlib import Path
 from typing import Any
 
 # Imported once, by the server that the processes are forked from
-_PRELOADED = ["vlsmctl.cli", "vlsmctl.prediction", "vlsmctl.models.tiny", "highdicom", "tests.commands.scans"]
+_PRELOADED = [
+    "vlsmctl.cli",
+    "vlsmctl.prediction",
+    "vlsmctl.models.tiny",
+    "highdicom",
+    "tests.commands.scans",
+]
 
 
 def forked(arguments: Sequence[object], said: Path, env: Mapping[str, str] | None = None) -> Any:

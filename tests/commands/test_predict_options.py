@@ -145,15 +145,16 @@ def test_the_list(home: Path, here: Path) -> None:
 def test_prompts_from_a_file(home: Path, here: Path) -> None:
     write_scans(here / "scans", "x.png", "y.png", "z.png")
     (here / "prompts.csv").write_text("input,prompt\nx.png,red polyp\ny.png,blue polyp\nelse.png,x\n")
-    answer = predict(home, "scans", "--prompts", "prompts.csv", prompt="polyp")
+    answer = predict(home, "scans", "--prompts", "prompts.csv", prompt="polyp", code=3)
     asked = {Path(e["input"]).name: e["prompt"] for e in answer.document["entries"]}
     assert asked == {"x.png": "red polyp", "y.png": "blue polyp", "z.png": "polyp"}
-    assert "else.png" in answer.err
+    assert "skipped else.png (line 4): named in prompts.csv, and not among the scans" in answer.err
     assert tree(here / "predictions") == {"predictions.jsonl", "x.png", "y.png", "z.png"}
     answer = vlsmctl(
         "predict", "scans", "--prompts", "prompts.csv", "--model", "tiny", "--out", "zero", "--json", code=3
     )
-    assert [Path(one["input"]).name for one in answer.document["skipped"]] == ["z.png"]
+    skipped = [Path(one["input"]).name for one in answer.document["skipped"]]
+    assert skipped == ["else.png (line 4)", "z.png"]
     (here / "prompts.csv").write_text("input,prompt\nx.png,red polyp\nx.png,blue polyp\ny.png,tool\n")
     predict(home, "scans", "--prompts", "prompts.csv", "--out", "several")
     assert tree(here / "several") == {
@@ -195,3 +196,32 @@ def test_the_presence_threshold(home: Path, here: Path) -> None:
     assert [entry["presence"] for entry in high] == [entry["presence"] for entry in low]
     assert all(entry["status"] == "empty" and entry["reason"] == "nothing found" for entry in high)
     assert not np.asarray(Image.open(here / "predictions" / "x.png")).any()
+
+
+def test_what_changes_nothing_and_what_was_never_learned_is_said(home: Path, here: Path) -> None:
+    write_scans(here / "scans", "x.png")
+    idle = ("--axis", "axial", "--window", "lung", "--format", "nifti", "--allow-uneven", "--presence", 0.5)
+    told = predict(home, "scans", *idle, prompt="skull").err
+    for option in idle[::2][:4]:
+        assert f"note: {option} changes nothing here" in told
+    assert "note: this adapter learned 'polyp'; what it marks for 'skull' may be that instead" in told
+    quiet = predict(home, "scans", "--out", "plain", prompt="a red polyp").err
+    assert "note:" not in quiet
+
+
+def test_masks_of_earlier_runs_are_named(home: Path, here: Path) -> None:
+    write_scans(here / "scans", "k.jpg")
+    predict(home, "scans")
+    write_scans(here / "scans", "k.bmp")
+    answer = predict(home, "scans")
+    assert tree(here / "predictions") == {"predictions.jsonl", "k.png", "k.jpg.png", "k.bmp.png"}
+    assert "holds masks of these scans that earlier runs made otherwise: 'k.png'" in answer.err
+    (here / "predictions" / "k.png").unlink()
+    answer = predict(home, "scans")
+    assert "earlier runs" not in answer.err
+    assert {entry["output"] for entry in answer.document["before"]} == {"k.jpg.png", "k.bmp.png"}
+
+
+def test_the_output_folder_is_a_file(home: Path, here: Path) -> None:
+    write_scans(here / "scans", "x.png")
+    assert "expected a folder" in error_line(predict(home, "scans", "--out", "scans/x.png", code=2))

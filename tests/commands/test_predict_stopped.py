@@ -197,7 +197,10 @@ def _assert_equal(out: Path, expected: Path) -> None:
         else:
             assert (out / name).read_bytes() == (expected / name).read_bytes(), name
     ends = [
-        {entry["input"]: (entry["status"], entry["foreground"], entry["frames"]) for entry in _entries(folder)}
+        {
+            entry["input"]: (entry["status"], entry["foreground"], entry["frames"])
+            for entry in _entries(folder)
+        }
         for folder in (out, expected)
     ]
     assert ends[0] == ends[1]

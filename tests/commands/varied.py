@@ -43,7 +43,12 @@ def _noise(rng: np.random.Generator, *shape: int) -> NDArray[np.uint8]:
 def _dicom(rng: np.random.Generator) -> dict[str, bytes]:
     values = rng.integers(-900, 900, (SIDE, SIDE)).astype(np.int16)
     clip, grey = _noise(rng, 3, SIDE, SIDE, 3), _noise(rng, 3, SIDE, SIDE)
-    ct: dict[str, Any] = {"RescaleSlope": 1, "RescaleIntercept": -24, "WindowCenter": 40, "WindowWidth": 400}
+    ct: dict[str, Any] = {
+        "RescaleSlope": 1,
+        "RescaleIntercept": -24,
+        "WindowCenter": 40,
+        "WindowWidth": 400,
+    }
     plain, us = uid.ExplicitVRLittleEndian, uid.UltrasoundMultiFrameImageStorage
     colours = {
         f"{name}PaletteColorLookupTable{part}": value
@@ -65,6 +70,7 @@ def _dicom(rng: np.random.Generator) -> dict[str, bytes]:
         "clip_j2k.dcm": _file(grey, uid.JPEG2000Lossless, kind=us, Modality="US"),
         "clip_jls.dcm": _file(grey, uid.JPEGLSLossless, kind=us, Modality="US"),
         "clip_jpeg.dcm": _jpeg_clip(clip),
+        "lossless.dcm": _lossless(np.abs(values).astype(np.uint16)),
         "enhanced.dcm": _enhanced(rng.integers(0, 900, (4, SIDE, SIDE)).astype(np.uint16)),
     }  # fmt: skip
 
@@ -89,7 +95,7 @@ def _described(pixels: NDArray[Any], kind: str, elements: dict[str, Any]) -> Fil
     dataset = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
     colour, frames = pixels.ndim == 4, len(pixels) if pixels.ndim > 2 else None
     bits = 8 * pixels.itemsize
-    stated = {
+    stated: dict[str, Any] = {
         "SOPClassUID": kind, "SOPInstanceUID": f"{_STUDY}.3", "StudyInstanceUID": f"{_STUDY}.1",
         "SeriesInstanceUID": f"{_STUDY}.2", "Modality": "CT", "PatientName": "Secret^Person",
         "PatientID": "SECRET-1", "NumberOfFrames": frames, "SamplesPerPixel": 3 if colour else 1,
@@ -109,13 +115,49 @@ def _described(pixels: NDArray[Any], kind: str, elements: dict[str, Any]) -> Fil
 
 
 def _jpeg_clip(frames: NDArray[np.uint8]) -> bytes:
-    kind = uid.UltrasoundMultiFrameImageStorage
+    codes = [_saved(Image.fromarray(frame), "JPEG") for frame in frames]
     elements = {"Modality": "US", "PhotometricInterpretation": "YBR_FULL_422"}
-    dataset = _described(frames, kind, elements)
-    dataset.PixelData = encapsulate([_saved(Image.fromarray(frame), "JPEG") for frame in frames])
+    kind = uid.UltrasoundMultiFrameImageStorage
+    return _encapsulated(codes, frames, uid.JPEGBaseline8Bit, kind=kind, **elements)
+
+
+def _encapsulated(
+    codes: list[bytes],
+    pixels: NDArray[Any],
+    syntax: str,
+    *,
+    kind: str = uid.CTImageStorage,
+    **elements: Any,
+) -> bytes:
+    dataset = _described(pixels, kind, elements)
+    dataset.PixelData = encapsulate(codes)
     dataset["PixelData"].VR = "OB"
-    dataset.file_meta.TransferSyntaxUID = uid.JPEGBaseline8Bit
+    dataset.file_meta.TransferSyntaxUID = syntax
     return _stored(dataset)
+
+
+def _lossless(pixels: NDArray[np.uint16]) -> bytes:
+    return _encapsulated([_lossless_jpeg(pixels)], pixels, uid.JPEGLosslessSV1)
+
+
+def _lossless_jpeg(values: NDArray[np.uint16]) -> bytes:
+    """JPEG process 14, selection value 1: each pixel as its difference from the left one (in the first
+    column: from the one above). All codes have five bits. Source: ITU-T T.81, H.1."""
+    left = np.roll(values.astype(np.int64), 1, axis=1)
+    left[1:, 0], left[0, 0] = values[:-1, 0], 2**15
+    bits = []
+    for difference in ((values - left + 2**15) % 2**16 - 2**15).ravel().tolist():
+        size = abs(difference).bit_length()
+        bits.append(f"{size:05b}")
+        if 0 < size < 16:
+            bits.append(f"{difference if difference > 0 else difference + 2**size - 1:0{size}b}")
+    text = "".join(bits)
+    text += "1" * (-len(text) % 8)
+    data = int(text, 2).to_bytes(len(text) // 8, "big").replace(b"\xff", b"\xff\0")
+    frame = struct.pack(">HHBHHBBBB", 0xFFC3, 11, 16, *values.shape, 1, 1, 0x11, 0)
+    table = struct.pack(">HHB16B17B", 0xFFC4, 36, 0, *(17 if n == 4 else 0 for n in range(16)), *range(17))
+    scan = struct.pack(">HHBBBBBB", 0xFFDA, 8, 1, 1, 0, 1, 0, 0)
+    return b"\xff\xd8" + frame + table + scan + data + b"\xff\xd9"
 
 
 def _enhanced(pixels: NDArray[np.uint16]) -> bytes:
@@ -212,7 +254,15 @@ def png_chunk(name: bytes, content: bytes) -> bytes:
 
 def _interlaced(grey: NDArray[np.uint8]) -> bytes:
     """PNG's Adam7, which Pillow does not write."""
-    passes = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+    passes = (
+        (0, 0, 8, 8),
+        (4, 0, 8, 8),
+        (0, 4, 4, 8),
+        (2, 0, 4, 4),
+        (0, 2, 2, 4),
+        (1, 0, 2, 2),
+        (0, 1, 1, 2),
+    )
     rows = [
         b"\0" + row.tobytes()
         for column, line, across, down in passes

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vlsmctl.formats.dicom_header import Header
+from vlsmctl.formats.dicom_header import REPEATS, Header
 from vlsmctl.formats.dicom_series import DicomFile, group_scans, is_alone
 from vlsmctl.formats.records import Found
 
@@ -29,6 +29,7 @@ def _header(z: float = 0.0, **changes: Any) -> Header:
         "orientation": AXIAL,
         "spacing": (1.0, 1.0),
         "positioned": True,
+        "repeats": (None,) * len(REPEATS),
         "localiser": False,
         "enhanced": False,
         "directory": False,

@@ -67,3 +67,10 @@ def test_prompts_become_slugs() -> None:
         "case1__e.png",
     ]
     assert prompt_slug("瘤") == "prompt"
+
+
+def test_names_below_two_inputs_do_not_depend_on_their_order() -> None:
+    one, two = (_picture(Path("site") / patient / "img", "k.jpg") for patient in ("a", "b"))
+    names = dict(zip("ab", _names(one, two), strict=True))
+    assert names == {"a": "a/img/k.png", "b": "b/img/k.png"}
+    assert dict(zip("ba", _names(two, one), strict=True)) == names

@@ -23,12 +23,15 @@ from vlsmctl.commands.model_choice import (
 from vlsmctl.commands.predict_inputs import (
     asked_for,
     find,
+    note_idle_options,
+    note_stale,
+    quoted,
     refuse_nothing,
     refuse_to_overwrite,
     say_problems,
 )
 from vlsmctl.commands.predict_list import list_scans
-from vlsmctl.console import console, live_count, out
+from vlsmctl.console import console, counted, live_count, out
 from vlsmctl.errors import INTERRUPTED, SOME_FAILED, NoReadableInput, UsageError
 
 if TYPE_CHECKING:
@@ -246,7 +249,8 @@ def predict(
     codes = parse_segment_codes(segment_code or [])
     unused = codes.unused([text for own in asked for text in own])
     if unused:
-        raise UsageError(f"--segment-code: no prompt is {', '.join(map(repr, unused))}")
+        words = dict.fromkeys(text for own in asked for text in own)
+        raise UsageError(f"--segment-code for {quoted(unused)}, but the prompts are {quoted([*words])}")
     options = Options(
         cut=Cut(
             threshold=threshold or usual.threshold,
@@ -264,10 +268,18 @@ def predict(
         overlay=overlay,
         codes=codes,
     )  # fmt: skip
+    if rank == 0:
+        given = {
+            "--axis": axis != "auto", "--window": window != "auto", "--format": mask_format != "auto",
+            "--format nifti": mask_format == "nifti", "--allow-uneven": allow_uneven,
+            "--presence": presence is not None, "--segment-code": bool(segment_code),
+        }  # fmt: skip
+        note_idle_options(found, predictor, given)
     cases = plan_cases(found, asked, predictor, options)
     refuse_to_overwrite(cases, out_folder)
     document = _run(predictor, cases, problems, out_folder, options, rank, ranks)
-    _end(document, problems, as_json=as_json, main=rank == 0)
+    if rank == 0:  # the others have done their part; one exit code is enough
+        _end(document, as_json=as_json)
 
 
 def _one_of(option: str, value: str | None, known: Sequence[str | None]) -> None:
@@ -298,14 +310,16 @@ def _run(
 
     words = all_prompts(cases)
     if rank == 0:
-        some = ", ".join(words[:8]) + (f" and {len(words) - 8} more" if len(words) > 8 else "")
         share = f", shared by {ranks} processes" if ranks > 1 else ""
         where = f" ({predictor.adapter})" if predictor.adapter else ""
         console().print(
-            f"{predictor.name}{where}; {len(cases)} scans{share}; asking for: {some}", markup=False
+            f"{predictor.name}{where}; {counted(len(cases), 'scan')}{share}; asking for: {quoted(words)}",
+            markup=False,
         )
         merge_parts(out_folder)
-    known = decided_by_main(lambda: {} if options.overwrite else read_ledger(out_folder))
+    known = decided_by_main(lambda: read_ledger(out_folder))
+    if rank == 0:
+        note_stale(cases, known, out_folder)
     mine = (len(cases) - rank + ranks - 1) // ranks
     with polite_stop() as stop, live_count("predicting", mine) as tick:
 
@@ -313,35 +327,36 @@ def _run(
             if entry.status == "failed":
                 console(always=True).print(f"failed {entry.input}: {entry.reason}", markup=False)
             elif entry.note is not None:
-                console().print(f"note: {entry.input} {entry.note}", markup=False)
+                console(always=True).print(f"note: {entry.input} {entry.note}", markup=False)
 
         def say(text: str) -> None:
             console(always=True).print(text, markup=False)
 
         outcome = run_prediction(
             predictor, cases, out_folder, options, stop=stop, problems=problems,
-            watch=Watch(told, tick, say), known=known, rank=rank, ranks=ranks,
+            watch=Watch(told, tick, say), known={} if options.overwrite else known, rank=rank, ranks=ranks,
         )  # fmt: skip
         entries, stopped = from_all(outcome.entries), any(from_all([stop.asked]))
     decided_by_main(lambda: merge_parts(out_folder))
     tally = Counter(entry.status for entry in entries)
-    counts = {name: tally[name] for name in ("done", "empty", "failed")} | {"before": outcome.before}
+    counts = {name: tally[name] for name in ("done", "empty", "failed")} | {"before": len(outcome.before)}
     skipped = [problem for problem in problems if not problem.harmless]
     return {
         "out": str(out_folder),
         "counts": counts | {"skipped": len(skipped)},
         "entries": [asdict(entry) for entry in entries],
+        "before": [asdict(entry) for entry in outcome.before],
         "skipped": [{"input": str(problem.path), "reason": problem.reason} for problem in skipped],
         "interrupted": stopped,
     }
 
 
-def _end(document: dict[str, Any], problems: Sequence[Problem], *, as_json: bool, main: bool) -> None:
+def _end(document: dict[str, Any], *, as_json: bool) -> None:
     """Prints what came of it; exits with the code that says so."""
     counts = document["counts"]
-    if main and as_json:
+    if as_json:
         out().print(json.dumps(document), markup=False)
-    elif main:
+    else:
         _show(document, counts)
     if document["interrupted"]:
         raise typer.Exit(INTERRUPTED)

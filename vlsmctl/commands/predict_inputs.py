@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +14,7 @@ from vlsmctl.errors import NoReadableInput, UsageError
 if TYPE_CHECKING:
     from vlsmctl.cases import Case
     from vlsmctl.formats.records import Found, Problem
+    from vlsmctl.ledger import Known
     from vlsmctl.predictor import Predictor
 
 
@@ -45,6 +46,8 @@ def _without_outputs(
 ) -> tuple[list[Found], list[Problem]]:
     """Masks of an earlier run, in an output folder below an input folder, are no scans to segment."""
     out_real = out_folder.resolve()
+    if out_folder.exists() and not out_folder.is_dir():
+        raise UsageError(f"--out {str(out_folder)!r} is a file: expected a folder for the masks")
     folders = [one.resolve() for one in inputs if one.is_dir()]
     if out_real in folders:
         raise UsageError(
@@ -68,7 +71,6 @@ def asked_for(
 ) -> tuple[list[Found], list[tuple[str, ...]], list[Problem]]:
     """The scans that are asked for something, for what, and those that are not."""
     from vlsmctl.formats.records import Problem
-    from vlsmctl.models.tokens import CONTEXT_LENGTH, is_cut
     from vlsmctl.prompt_files import assign_prompts, read_prompt_file
 
     usual = list(dict.fromkeys(prompt or ([predictor.class_prompt] if predictor.class_prompt else [])))
@@ -78,13 +80,9 @@ def asked_for(
     if prompts is not None:
         assigned = assign_prompts(found, read_prompt_file(prompts), usual)
         asked = assigned.prompts
-        if assigned.unmatched and not quiet:
-            some = ", ".join(assigned.unmatched[:3]) + (", ..." if len(assigned.unmatched) > 3 else "")
-            console(always=True).print(
-                f"note: {len(assigned.unmatched)} inputs of {prompts} are not among the scans: {some}",
-                markup=False,
-            )
-        without = [
+        unmatched = f"named in {prompts}, and not among the scans"
+        without = [Problem(Path(row), unmatched) for row in assigned.unmatched]
+        without += [
             Problem(one.source, f"has no prompt in {prompts}, and no --prompt is given")
             for one, own in zip(found, asked, strict=True)
             if not own
@@ -93,15 +91,69 @@ def asked_for(
             say_problems(without)
     if not any(asked):
         raise UsageError(f"{prompts} has no prompt for any of the {len(found)} scans", hint="--prompt TEXT")
-    for text in dict.fromkeys(text for own in asked for text in own):
-        if is_cut(text) and not quiet:
-            console().print(
-                f"note: the model reads {CONTEXT_LENGTH} tokens; the end of this prompt is cut off: "
-                f"{text[:40]}...",
-                markup=False,
-            )
+    if not quiet:
+        _note_prompts(list(dict.fromkeys(text for own in asked for text in own)), predictor)
     kept = [(one, own) for one, own in zip(found, asked, strict=True) if own]
     return [one for one, _ in kept], [own for _, own in kept], without
+
+
+def _note_prompts(words: Sequence[str], predictor: Predictor) -> None:
+    """What to know of the prompts: those that the model reads half, and those it never learned."""
+    from vlsmctl.models.tokens import CONTEXT_LENGTH, is_cut
+
+    for text in filter(is_cut, words):
+        _note(f"the model reads {CONTEXT_LENGTH} tokens; the end of this prompt is cut off: {text[:40]}...")
+    learned = [one.casefold() for one in predictor.classes]
+    new = [text for text in words if learned and not any(one in text.casefold() for one in learned)]
+    if new:
+        learned_words = quoted(predictor.classes)
+        _note(f"this adapter learned {learned_words}; what it marks for {quoted(new)} may be that instead")
+
+
+def note_idle_options(found: Sequence[Found], predictor: Predictor, given: Mapping[str, bool]) -> None:
+    """Says which of the given options (name: whether it is given) change nothing for these scans."""
+    kinds = {one.kind for one in found}
+    idle = {
+        "--axis": ("nifti" not in kinds, "no input is NIfTI; DICOM has the slices that were taken"),
+        "--window": (kinds == {"picture"}, "pictures are shown as they are"),
+        "--format": (kinds == {"picture"}, "a picture's mask is a PNG"),
+        "--allow-uneven": (
+            "dicom" not in kinds or not given["--format nifti"], "it is for DICOM with --format nifti",
+        ),
+        "--presence": (predictor.presence is None, "the model has no calibrated presence score"),
+        "--segment-code": ("dicom" not in kinds, "it is for DICOM SEG"),
+    }  # fmt: skip
+    for option, (is_idle, why) in idle.items():
+        if given[option] and is_idle:
+            _note(f"{option} changes nothing here: {why}")
+
+
+def note_stale(cases: Sequence[Case], known: Known, out_folder: Path) -> None:
+    """Says which masks of earlier runs still lie in the output folder beside those of this one."""
+    from vlsmctl.cases import targets
+
+    current = {target.as_posix() for case in cases for target in targets(case)}
+    inputs = {case.input for case in cases}
+    stale = sorted(
+        {
+            entry.output
+            for entry in known.values()
+            if entry.input in inputs and entry.output and entry.output not in current
+            and (out_folder / entry.output).exists()
+        }
+    )  # fmt: skip
+    if stale:
+        _note(f"{out_folder} holds masks of these scans that earlier runs made otherwise: {quoted(stale)}")
+
+
+def quoted(names: Sequence[str]) -> str:
+    """The first few names, and how many more."""
+    some = ", ".join(repr(one[:60]) for one in names[:4])
+    return some + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+
+
+def _note(text: str) -> None:
+    console(always=True).print(f"note: {text}", markup=False)
 
 
 def refuse_to_overwrite(cases: Sequence[Case], out_folder: Path) -> None:

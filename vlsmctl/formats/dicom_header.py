@@ -48,10 +48,15 @@ _META_GROUP, _PIXELS = 0x0002, 0x7FE00008
 _DIRECTORY = "1.2.840.10008.1.3.10"
 _GEOMETRY = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
 _PLAUSIBLE = ("SOPClassUID", "Rows", "Columns")
+# What may tell the acquisitions, phases or echoes of one series apart, the likeliest first
+REPEATS = (
+    *("AcquisitionNumber", "TemporalPositionIdentifier", "EchoNumbers", "EchoTime"),
+    *("DiffusionBValue", "TriggerTime"),
+)
 _FINDING = (
     *_PLAUSIBLE,
     *("SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "Modality", "ImageType"),
-    *("NumberOfFrames", *_GEOMETRY),
+    *("NumberOfFrames", *_GEOMETRY, *REPEATS),
 )
 # What has rows and columns, or a modality of its own, and is nothing to segment
 _NOT_SCANS = (
@@ -71,9 +76,10 @@ class Header:
     study, series, instance, sop_class: UIDs, "" where not stated. shape: (rows, columns), (0, 0) for what
     is no image. frames: at least 1. position: mm, LPS; orientation: cosines of the rows, then of the
     columns; spacing: mm from row to row, then from column to column; each None where it is not stated in
-    as many finite numbers. positioned: states all three, right or wrong. localiser: a scout, by its
-    ImageType. enhanced: with functional groups. directory: a DICOMDIR. image: has rows and columns, and
-    is no mask, dose, report or plan.
+    as many finite numbers. positioned: states all three, right or wrong. repeats: the values of REPEATS,
+    None for what is not stated as one finite number. localiser: a scout, by its ImageType. enhanced: with
+    functional groups. directory: a DICOMDIR. image: has rows and columns, and is no mask, dose, report or
+    plan.
     """
 
     study: str
@@ -87,6 +93,7 @@ class Header:
     orientation: tuple[float, ...] | None
     spacing: tuple[float, ...] | None
     positioned: bool
+    repeats: tuple[float | None, ...]
     localiser: bool
     enhanced: bool
     directory: bool
@@ -312,6 +319,7 @@ def _header_of(header: Any, sop_class: UID) -> Header:
         orientation=_numbers(header, "ImageOrientationPatient", 6),
         spacing=_numbers(header, "PixelSpacing", 2),
         positioned=all(header.get(name) for name in _GEOMETRY),
+        repeats=tuple(_number(header, name) for name in REPEATS),
         localiser=not isinstance(kinds, str) and "LOCALIZER" in [str(kind).upper() for kind in kinds[2:3]],
         enhanced="Enhanced" in sop_class.name,
         directory=_is_directory(header.file_meta),
@@ -334,6 +342,14 @@ def _numbers(header: Any, name: str, count: int) -> tuple[float, ...] | None:
         return None
     numbers = tuple(float(number) for number in value)
     return numbers if len(numbers) == count and all(map(math.isfinite, numbers)) else None
+
+
+def _number(header: Any, name: str) -> float | None:
+    try:
+        number = float(header.get(name))
+    except Exception:  # none, several, or no number at all: nothing that an image is refused for
+        return None
+    return number if math.isfinite(number) else None
 
 
 @lru_cache

@@ -10,6 +10,9 @@ The rules, in this order:
 - Such a scan may lie in several folders below one input, as discs and archives export it, and is then
   named after the deepest folder above them all; unless two of the folders hold the same slice, by its
   identifier or its place: then they are copies, or other things of equal identifiers, and stand apart.
+- Where every position of such a scan occurs equally often (acquisitions, phases or echoes in one series),
+  it is taken apart by the first element of `dicom_header.REPEATS` that does so completely: each of its
+  values has every position once. Where none does, it stays one scan (which makes no volume).
 - Files below different inputs stand apart; files that are inputs themselves join.
 """
 
@@ -17,13 +20,15 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
+from operator import mul
 from pathlib import Path
 
-from vlsmctl.formats.dicom_header import Header
+from vlsmctl.formats.dicom_header import REPEATS, Header
 from vlsmctl.formats.records import Found, Problem
 
 # Modalities whose several images in one series are the slices of a volume.
@@ -31,6 +36,7 @@ VOLUMETRIC = ("CT", "MR", "PT", "NM")
 # Of the direction cosines: 0.06 degrees, half a pixel across 512. Rounding when they are written differs
 # by less, tilts of a gantry by more.
 SAME_DIRECTION = 1e-3
+_SAME_HEIGHT = 0.01  # mm
 _CAPTURED = "1.2.840.10008.5.1.4.1.1.7"
 _CHUNK = 2**20
 
@@ -113,13 +119,67 @@ def _parts(series: Sequence[DicomFile]) -> Iterator[list[DicomFile]]:
     kinds: dict[tuple[tuple[int, int], bool], list[DicomFile]] = defaultdict(list)
     for file in series:
         kinds[file.header.shape, file.header.localiser].append(file)
-    parts = [
-        part
+    ranked = [
+        ((-len(part), stack[0].number), part)  # the parts of a stack keep their order
         for kind in kinds.values()
         for parallel in _by_orientation(kind)
-        for part in _by_folder(parallel)
+        for stack in _stacks(parallel)
+        for part in _by_repeats(stack) or [stack]
     ]
-    yield from sorted(parts, key=lambda part: (-len(part), part[0].number))
+    yield from (part for _, part in sorted(ranked, key=lambda pair: pair[0]))
+
+
+def _stacks(files: list[DicomFile]) -> list[list[DicomFile]]:
+    """Files that are not told apart by their folders; as many as there are folders, for those that are."""
+    stacks = _by_folder(files)
+    if len(stacks) > 1 and _by_repeats(files):
+        # One folder a slice, say: the folders are not what tells the repeats apart, unless each has all.
+        heights = len(set(_levels(files)))
+        if any(len(set(_levels(stack))) < heights for stack in stacks):
+            return [files]
+    return stacks
+
+
+def _by_repeats(files: Sequence[DicomFile]) -> list[list[DicomFile]] | None:
+    """Files of which several lie at every position, apart by one element of the header, in the order of
+    its values, each with every position once. None: there is no such element, or no need for one (a single
+    position makes no volume anyhow)."""
+    levels = _levels(files)
+    counts = set(Counter(levels).values())
+    if len(counts) != 1 or counts == {1} or len(set(levels)) == 1:
+        return None
+    (repeats,) = counts
+    for element in range(len(REPEATS)):
+        values = [file.header.repeats[element] for file in files]
+        known = sorted({value for value in values if value is not None})
+        if len(known) != repeats or None in values:
+            continue
+        if len(set(zip(values, levels, strict=True))) == len(files):
+            return [
+                [file for file, own in zip(files, values, strict=True) if own == value] for value in known
+            ]
+    return None
+
+
+def _levels(files: Sequence[DicomFile]) -> list[int]:
+    """For each of some parallel slices, the number of its position along their normal; none where one
+    of them does not say where it lies."""
+    heights = []
+    for file in files:
+        position, orientation = file.header.position, files[0].header.orientation
+        if position is None or orientation is None:
+            return []
+        heights.append(sum(map(mul, position, _normal(orientation))))
+    order = sorted(range(len(files)), key=heights.__getitem__)
+    levels = [0] * len(files)
+    for before, this in pairwise(order):
+        levels[this] = levels[before] + (heights[this] - heights[before] > _SAME_HEIGHT)
+    return levels
+
+
+def _normal(orientation: Sequence[float]) -> tuple[float, float, float]:
+    a, b, c, d, e, f = orientation
+    return b * f - c * e, c * d - a * f, a * e - b * d
 
 
 def _by_orientation(files: Sequence[DicomFile]) -> list[list[DicomFile]]:

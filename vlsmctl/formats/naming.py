@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from vlsmctl.formats.records import Found
@@ -69,10 +71,18 @@ def output_stems(founds: Sequence[Found], suffixes: Sequence[str]) -> list[Path]
     and suffix together differ, on file systems that ignore case too.
 
     Scans that would collide keep their extension (`a/case1.jpg`); those that still would (equal names
-    below two inputs) go below the name of their input; should even that not do, they are numbered.
+    below two inputs) go below as many folders of their input's path as tell them apart, whatever the order
+    of the inputs; should even that not do, they are numbered.
     """
     stems = [_stem(found, keep_extension=False) for found in founds]
-    for way in (_with_extension, _below_root, _below_root_with_extension):
+    deepest = max((len(_root_parts(found)) for found in founds), default=0)
+    below = [partial(_below, depth=depth, keep_extension=False) for depth in range(1, deepest + 1)]
+    ways: list[Callable[[Found], Path]] = [
+        _with_extension,
+        *below,
+        partial(_below, depth=deepest, keep_extension=True),
+    ]
+    for way in ways:
         keys = [_key(stem, suffix) for stem, suffix in zip(stems, suffixes, strict=True)]
         taken = Counter(keys)
         if len(taken) == len(stems):
@@ -96,17 +106,15 @@ def _with_extension(found: Found) -> Path:
     return _stem(found, keep_extension=True)
 
 
-def _below_root(found: Found) -> Path:
-    return Path(_root_name(found)) / _stem(found, keep_extension=False)
+def _below(found: Found, depth: int, *, keep_extension: bool) -> Path:
+    """Below the last folders of the input's path."""
+    return Path(*_root_parts(found)[-depth:]) / _stem(found, keep_extension=keep_extension)
 
 
-def _below_root_with_extension(found: Found) -> Path:
-    return Path(_root_name(found)) / _stem(found, keep_extension=True)
-
-
-def _root_name(found: Found) -> str:
+def _root_parts(found: Found) -> tuple[str, ...]:
     root = found.root.absolute()
-    return root.parent.name if found.root in found.files else root.name
+    folder = root.parent if found.root in found.files else root
+    return tuple(part for part in folder.parts if part not in (folder.anchor, os.pardir))
 
 
 def _all_distinct(stems: Sequence[Path], suffixes: Sequence[str]) -> list[Path]:

@@ -233,8 +233,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
             # Whether there is a second one is cheap to tell; how many there are may not be.
             if getattr(image, "is_animated", False) and image.format != "MPO":
                 raise UnreadableFile(
-                    f"{path}: has several pages or frames; only single pictures are supported",
-                    hint="store each of them as a picture of its own",
+                    f"{path}: has several pages or frames; store its pages as single pictures first"
                 )
             yield image
 

@@ -6,9 +6,8 @@ Finding is separate from opening, so that a batch of a million files is listed w
 
 from __future__ import annotations
 
-import os
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vlsmctl.errors import UnreadableFile
+from vlsmctl.formats.beginnings import by_content
+from vlsmctl.formats.candidates import Candidate, Search, Why, candidates
 from vlsmctl.formats.dicom import open_dicom
 from vlsmctl.formats.dicom_header import has_preamble, is_dicom, read_header
 from vlsmctl.formats.dicom_series import DicomFile, group_scans, is_alone
@@ -42,12 +43,7 @@ OPENERS: dict[str, Callable[[Found, Reading], Scan]] = {
     "nifti": open_nifti,
     "dicom": open_dicom,
 }
-# A folder with this file holds the masks of an earlier run.
-EARLIER_RUN = "predictions.jsonl"
-
 _KINDS = (("picture", PICTURE_SUFFIXES), ("nifti", NIFTI_SUFFIXES), ("dicom", DICOM_SUFFIXES))
-_FOLDERS_PASSED_OVER = ("__macosx", "$recycle.bin", "system volume information", "lost+found")
-_FILES_PASSED_OVER = ("thumbs.db", "ehthumbs.db", "desktop.ini", "dicomdir")
 _UNSUPPORTED = {
     **dict.fromkeys(
         (".mha", ".mhd", ".nrrd", ".nhdr", ".mgh", ".mgz", ".mnc"), "convert it to NIfTI first"
@@ -58,6 +54,7 @@ _UNSUPPORTED = {
     **dict.fromkeys((".svs", ".ndpi", ".mrxs", ".scn", ".czi"), "export regions of it as pictures first"),
     **dict.fromkeys((".heic", ".heif", ".avif"), "store it as PNG or JPEG first"),
 }
+_NO_SCAN = "not a scan: neither a picture, nor NIfTI, nor DICOM, by its name or content"
 _INDEX = "an index of DICOM files (DICOMDIR); give the folder that it lies in"
 _NO_IMAGE = "a DICOM file without an image to segment (a mask, dose, report or plan)"
 _PLANES = ("sagittal", "coronal", "axial")  # by the nearest axis (R, A, S) of their normal
@@ -68,9 +65,10 @@ _UPRIGHT = 0.94  # cosine of 20 degrees
 class Description:
     """What can be said of a scan without its pixels.
 
-    size: (width, height) of a frame. spacing: mm, along the axes of the voxels; two numbers where the
-    distance between frames is not known (or there is but one); None where nothing is. orientation of the
-    frames: "axial", "coronal", "sagittal", "oblique" (20 degrees or more off), "" where it is unknown.
+    size: (width, height) of a frame. spacing: mm, along the axes of the voxels, and from slice to slice
+    along their normal; two numbers where the distance between frames is not known (or there is but one);
+    None where nothing is. orientation of the frames: "axial", "coronal", "sagittal", "oblique" (20 degrees
+    or more off), "" where it is unknown.
     description: the file's own words, for the user's eyes alone. note: what masks cannot be, and why.
     """
 
@@ -83,18 +81,6 @@ class Description:
     note: str | None = None
 
 
-@dataclass(frozen=True)
-class _Candidate:
-    """A file on its way to becoming a scan, or part of one. named: as an input of its own. identity: its
-    path without links."""
-
-    number: int
-    root: Path
-    path: Path
-    named: bool
-    identity: str
-
-
 def _no_tick() -> None:
     pass
 
@@ -105,33 +91,33 @@ def find_scans(
     """Everything to predict among files and folders, in the order of the inputs, sorted within a
     folder; each file once, however many ways lead to it. tick: called once a file that was looked at.
 
-    Folders are walked to the bottom; hidden files, what operating systems and the makers of discs leave
-    behind, and DICOM files that hold no image are passed over. The kind is decided by the extension,
-    and for names that say nothing (and those that DICOM and NIfTI share) by how the file begins. DICOM
+    Folders are walked to the bottom; a DICOMDIR stands for the folder it lies in. What a file is its
+    extension says, unless it has the preamble of DICOM; where the name says nothing, how it begins. DICOM
     files become scans as `dicom_series` says. A file that looks like a scan, or is named as an input, and
-    cannot be one, is a Problem; other files in a folder are passed over. Folders below an input that hold
+    cannot be one, is a Problem. Other files in a folder are passed over: hidden ones, DICOM files that hold
+    no image, what is no scan by name or content; one harmless Problem for each input folder counts them,
+    without what operating systems and the makers of discs leave behind. Folders below an input that hold
     the masks of an earlier run are passed over, and said.
     """
     found: list[tuple[int, Found]] = []
-    problems: list[Problem] = []
-    dicom: list[tuple[_Candidate, DicomFile]] = []
-    again: dict[str, _Candidate] = {}
+    search = Search()
+    dicom: list[tuple[Candidate, DicomFile]] = []
     sources: set[Path] = set()  # both halves of a NIfTI pair may be named
-    for candidate in _candidates(inputs, problems, again):
+    for candidate in candidates(inputs, search):
         tick()
         try:
-            result = _recognised(candidate)
+            result = _recognised(candidate, search)
         except UnreadableFile as error:
-            problems.append(Problem(candidate.path, _reason(candidate.path, error)))
+            search.problems.append(Problem(candidate.path, _reason(candidate.path, error)))
             continue
         if isinstance(result, DicomFile):
             dicom.append((candidate, result))
         elif result is not None and result.source not in sources:
             found.append((candidate.number, result))
             sources.add(result.source)
-    scans, copies = group_scans([_in_its_series(*pair, again) for pair in dicom])
+    scans, copies = group_scans([_in_its_series(*pair, search.again) for pair in dicom])
     in_order = sorted([*found, *scans], key=lambda pair: pair[0])
-    return [each for _, each in in_order], [*problems, *copies]
+    return [each for _, each in in_order], [*search.problems, *copies, *search.passed_over()]
 
 
 def open_scan(found: Found, reading: Reading = Reading()) -> Scan:  # noqa: B008 (immutable)
@@ -158,60 +144,8 @@ def describe(found: Found, reading: Reading = Reading()) -> Description:  # noqa
     )
 
 
-def _candidates(
-    inputs: Sequence[Path], problems: list[Problem], again: dict[str, _Candidate]
-) -> Iterator[_Candidate]:
-    """Every file, once. Inputs that are not there go to the problems; inputs that are files and lie below
-    another input too, to `again`, as found there."""
-    seen: dict[str, bool] = {}  # identity -> whether it is an input itself
-    folders: set[str] = set()
-    for root in inputs:
-        try:
-            named = not stat.S_ISDIR(root.stat().st_mode)
-        except (OSError, ValueError):  # not there, in a folder that may not be entered, or no path at all
-            problems.append(Problem(root, "there is no such file or folder, or it may not be read"))
-            continue
-        files = [(root, os.path.realpath(root))] if named else _walk(root, folders, problems)
-        for path, identity in files:
-            key = os.path.normcase(identity)
-            candidate = _Candidate(len(seen), root, path, named, key)
-            if key not in seen:
-                seen[key] = named
-                yield candidate
-            elif seen[key] and not named:
-                again.setdefault(key, candidate)
-
-
-def _walk(root: Path, folders: set[str], problems: list[Problem]) -> Iterator[tuple[Path, str]]:
-    """The files below a folder, sorted, each with its path without links. Links to folders are followed,
-    each folder once."""
-
-    def not_listed(error: OSError) -> None:
-        problems.append(Problem(Path(error.filename or root), f"cannot be listed ({error.strerror})"))
-
-    for folder, below, names in os.walk(root, onerror=not_listed, followlinks=True):
-        real = os.path.realpath(folder)
-        if real in folders:
-            below.clear()
-            continue
-        if EARLIER_RUN in names and Path(folder) != root:
-            problems.append(Problem(Path(folder), "holds the masks of an earlier run", harmless=True))
-            below.clear()
-            continue
-        folders.add(real)
-        below[:] = sorted(name for name in below if not _is_passed_over(name, _FOLDERS_PASSED_OVER))
-        for name in sorted(names):
-            if not _is_passed_over(name, _FILES_PASSED_OVER):
-                path = Path(real, name)
-                yield Path(folder, name), os.path.realpath(path) if path.is_symlink() else str(path)
-
-
-def _is_passed_over(name: str, names: Sequence[str]) -> bool:
-    return name.startswith(".") or name.lower() in names
-
-
-def _recognised(candidate: _Candidate) -> Found | DicomFile | None:
-    """A scan, a DICOM file that is one or part of one, or None for a file to pass over.
+def _recognised(candidate: Candidate, search: Search) -> Found | DicomFile | None:
+    """A scan, a DICOM file that is one or part of one, or None for a file that is passed over.
 
     Raises UnreadableFile for what must be told.
     """
@@ -221,47 +155,40 @@ def _recognised(candidate: _Candidate) -> Found | DicomFile | None:
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):  # reading from a pipe or device may never end
-            _pass_over(candidate, "not a regular file")
+            _pass_over(candidate, search, "special", "not a regular file")
             return None
-        if kind != "dicom" and _holds_dicom(path, suffix, kind):
-            return _dicom_file(candidate)
+        if kind != "dicom" and status.st_size and (has_preamble if kind else is_dicom)(path):
+            return _dicom_file(candidate, search)
     except OSError as error:
         raise UnreadableFile(f"cannot be read ({error.strerror})") from error
     advice = _UNSUPPORTED.get(path.suffix.lower())
     if kind is None and advice:
         raise UnreadableFile(f"{path.suffix} files are not supported; {advice}")
     if kind is None:
-        _pass_over(candidate, "not a scan: neither a picture, nor NIfTI, nor DICOM, by its name or content")
+        _pass_over(candidate, search, "other", _NO_SCAN)
         return None
     if status.st_size == 0:
         raise UnreadableFile("the file is empty (0 bytes)")
     if kind == "dicom":
-        return _dicom_file(candidate)
+        return _dicom_file(candidate, search)
     files = _pair(candidate) if suffix in (".hdr", ".img", ".hdr.gz", ".img.gz") else (path,)
     return _found(candidate, kind, files) if files else None
 
 
-def _pass_over(candidate: _Candidate, reason: str) -> None:
-    """UnreadableFile for an input itself; of a folder, nobody asks why each file in it is no scan."""
+def _pass_over(candidate: Candidate, search: Search, why: Why, reason: str) -> None:
+    """Raises UnreadableFile for an input itself; of a folder, nobody asks why each file is no scan."""
     if candidate.named:
         raise UnreadableFile(reason)
+    search.tallies[candidate.root].add(candidate.path, why)
 
 
-def _holds_dicom(path: Path, suffix: str, kind: str | None) -> bool:
-    """Whether a file is DICOM though its name says otherwise. Pictures are not asked: a million of them
-    should not be opened to be listed."""
-    if kind is None:
-        return is_dicom(path)
-    return suffix in (".img", ".hdr", ".nii") and has_preamble(path)
-
-
-def _found(candidate: _Candidate, kind: str, files: tuple[Path, ...]) -> Found:
+def _found(candidate: Candidate, kind: str, files: tuple[Path, ...]) -> Found:
     source = files[0]
     relative = Path(source.name) if candidate.named else source.relative_to(candidate.root)
     return Found(candidate.root, source, relative, kind, files, single=kind == "picture")
 
 
-def _pair(candidate: _Candidate) -> tuple[Path, ...] | None:
+def _pair(candidate: Candidate) -> tuple[Path, ...] | None:
     """The header and the image of a NIfTI pair; None for an image whose header is found on its own."""
     path = candidate.path
     stem = path.name.removesuffix(scan_suffix(path.name))
@@ -277,22 +204,30 @@ def _pair(candidate: _Candidate) -> tuple[Path, ...] | None:
     return (other, path) if candidate.named else None
 
 
-def _dicom_file(candidate: _Candidate) -> DicomFile | None:
+def _dicom_file(candidate: Candidate, search: Search) -> DicomFile | None:
     path = candidate.path
     try:
         header = read_header(path)
-    except UnreadableFile:
+    except UnreadableFile as error:
+        if not has_preamble(path) and (what := by_content(path)):
+            words, extension = what
+            raise UnreadableFile(
+                f"is {words}, whatever its name says; give it the extension {extension}"
+            ) from error
         # What began like DICOM by chance is no more than any other file in a folder.
         if candidate.named or scan_suffix(path.name) or has_preamble(path):
             raise
+        _pass_over(candidate, search, "other", _NO_SCAN)
+        return None
+    if header.directory and not candidate.named:
         return None
     if not header.image:
-        _pass_over(candidate, _INDEX if header.directory else _NO_IMAGE)
+        _pass_over(candidate, search, "no image", _INDEX if header.directory else _NO_IMAGE)
         return None
     return DicomFile(candidate.number, candidate.root, candidate.path, candidate.named, header)
 
 
-def _in_its_series(candidate: _Candidate, file: DicomFile, again: dict[str, _Candidate]) -> DicomFile:
+def _in_its_series(candidate: Candidate, file: DicomFile, again: dict[str, Candidate]) -> DicomFile:
     """A slice that is an input itself, and lies in a folder that is one too, belongs to the folder's
     series: without it, that would be a volume with a gap."""
     other = again.get(candidate.identity)
@@ -308,14 +243,25 @@ def _place_of(
     if found.kind == "nifti" and scan.geometry is not None:
         grid = read_grid(found.source)
         axis = slice_view(grid.affine, grid.shape, reading.axis).axis
-        return scan.geometry.spacing, _normal(*np.delete(grid.affine[:3, :3], axis, axis=1).T)
+        affine = scan.geometry.affine
+        return _spacing(affine, axis), _normal(*np.delete(affine[:3, :3], axis, axis=1).T)
     if scan.geometry is not None:
-        spacing = scan.geometry.spacing
+        spacing = _spacing(scan.geometry.affine, 2)
         normal = _normal(*scan.geometry.affine[:3, :2].T)
         return spacing[:2] if scan.geometry.thickness_assumed else spacing, normal
     header = read_header(found.files[0])
     in_rows = header.spacing and header.spacing[::-1]  # DICOM states the distance of the rows first
     return in_rows, _normal(*np.reshape(header.orientation, (2, 3))) if header.orientation else None
+
+
+def _spacing(affine: NDArray[np.float64], axis: int) -> tuple[float, ...]:
+    """mm from voxel to voxel along each axis; along that of the slices, from plane to plane: in a sheared
+    grid (a tilted gantry), the step from slice to slice is longer."""
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    normal = _normal(*np.delete(affine[:3, :3], axis, axis=1).T)
+    if length := float(np.linalg.norm(normal)):
+        spacing[axis] = abs(normal @ affine[:3, axis]) / length
+    return tuple(spacing.tolist())
 
 
 def _normal(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:
