@@ -17,7 +17,7 @@ ROOT = Path(vlsmctl.__file__).parent
 
 # By the first part of a module's name below the package
 LAYERS = {
-    0: ("errors", "quiet", "files", "ahead", "network", "processors"),
+    0: ("errors", "quiet", "files", "ahead", "network", "processors", "claims"),
     1: ("config", "runtime", "console", "formats"),
     2: ("datasets", "batches", "preprocessing", "losses", "metrics", "mask_files", "presence", "adapters"),
     3: ("models",),

@@ -21,6 +21,7 @@ from vlsmctl.formats.segment_codes import SegmentCodes
 from vlsmctl.ledger import Known
 from vlsmctl.predictor import Cut, Predictor
 
+MADE_LIKE = "1"  # to be raised when the same scan would get another mask than before: readers, geometry
 MOST_LABELS = 255  # of a label map of bytes
 SEG_SUFFIX, VOLUME_SUFFIX = ".seg.dcm", ".nii.gz"
 
@@ -123,12 +124,13 @@ def targets(case: Case) -> list[Path]:
 
 def is_done(case: Case, known: Known, out: Path) -> bool:
     """Whether all its masks were made from the same files, with the same model and options, and are
-    still there."""
+    still there, under the names that they would have now."""
+    planned = {target.as_posix() for target in targets(case)}
     for prompt, fingerprint in zip(case.prompts, case.fingerprints, strict=True):
         entry = known.get((case.input, prompt))
         if entry is None or entry.output is None or entry.fingerprint != fingerprint:
             return False
-        if not all((out / name).exists() for name in entry.files):
+        if entry.output not in planned or not all((out / name).exists() for name in entry.files):
             return False
     return True
 
@@ -139,7 +141,7 @@ def _state(found: Found, stem: Path, predictor: Predictor, options: Options) -> 
         options.cut, options.format, options.reading, options.allow_uneven, options.combine,
         options.probabilities, options.overlay, options.codes,
     )  # fmt: skip
-    parts = [predictor.fingerprint, repr(asked), stem.as_posix()]
+    parts = [MADE_LIKE, predictor.fingerprint, repr(asked), stem.as_posix()]
     for file in found.files:
         with suppress(OSError):  # a file that is gone will fail when it is opened, with a reason
             stat = file.stat()

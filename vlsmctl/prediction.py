@@ -1,9 +1,10 @@
 """Scans in, masks in native geometry out, one line of a ledger for each prompt.
 
 Reading, computing and writing overlap: threads read and shrink frames ahead, the calling thread runs the
-model on batches of frames of any scans, and one thread writes. What is in memory at any time: a few frames
-at the model's size, one slab of each volume that is being read, and the masks of the cases in hand as
-deflated bits (beyond 16 MiB on disk); see `formats.spool` and the writers.
+model on batches of frames of any scans, and one thread writes. What is in memory at any time, beside the
+model: for each reader one slab of a volume (at most 128 MiB) or one frame, but only one frame of more than
+33 megapixels at a time; a few frames at the model's size; one frame's probabilities at its own size; and
+the masks of the cases in hand as deflated bits, at most 4 MiB for each prompt and case (the rest on disk).
 """
 
 from __future__ import annotations
@@ -13,20 +14,22 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from threading import Lock
 
 import torch
+from torch import Tensor
 
 from vlsmctl.ahead import ahead_of_all
 from vlsmctl.cases import Case, Options, all_prompts, is_done
 from vlsmctl.errors import DiskFull, UnreadableFile
-from vlsmctl.files import NO_ROOM, remove_leftovers
+from vlsmctl.files import NO_ROOM, remove, remove_leftovers
 from vlsmctl.formats.records import Origin, Problem, Scan
 from vlsmctl.formats.scan import open_scan
 from vlsmctl.ledger import LEDGER, Entry, Known, append, ledger_path, open_ledger, read_ledger
-from vlsmctl.predictor import Cut, Predictor, Ready, Segmented, encode, moved, ready, segment
+from vlsmctl.predictor import Cut, Predictor, Ready, Segmented, encode, has_learned, moved, ready, segment
 from vlsmctl.runtime import StopFlag
 from vlsmctl.writing import Results, failed, results_for, timed, why_not_writable, write_case
 
@@ -34,6 +37,8 @@ __all__ = ["LEDGER", "Options", "Outcome", "Watch", "predict"]
 
 _WRITING = 4  # cases that may wait to be written
 _LITTLE_ROOM = 2**20  # bytes
+_LARGE = 2**25  # pixels; larger frames are read one at a time, whatever the number of readers
+_one_at_a_time = Lock()
 
 
 @dataclass(frozen=True)
@@ -95,6 +100,7 @@ def predict(
         def enter(made: Sequence[Entry]) -> None:
             for entry in made:
                 if not _is_known_failure(entry, known):
+                    _remove_outdated(entry, known, out)
                     append(ledger, entry)
 
         enter(skipped)
@@ -138,6 +144,14 @@ def _is_known_failure(entry: Entry, known: Known) -> bool:
     """Whether the ledger says so already: the same attempt has failed for the same reason before."""
     before = known.get((entry.input, entry.prompt))
     return entry.output is None and before is not None and replace(before, seconds=entry.seconds) == entry
+
+
+def _remove_outdated(entry: Entry, known: Known, out: Path) -> None:
+    """The files of an earlier mask of a scan that now fails: they would be taken for what it is now."""
+    before = known.get((entry.input, entry.prompt))
+    if entry.status == "failed" and before is not None:
+        for name in before.files:
+            remove(out / name)
 
 
 def _cut(options: Options) -> Cut:
@@ -205,6 +219,11 @@ def _sources(
         yield _frames(predictor, _Task(case), options)
 
 
+def _is_large(scan: Scan) -> bool:
+    height, width = scan.frame_shape
+    return height * width > _LARGE
+
+
 def _frames(predictor: Predictor, task: _Task, options: Options) -> Iterator[_Frame]:
     """Reads a case from its beginning to its end; an error ends it and is kept in the task."""
     found = task.case.found
@@ -218,7 +237,9 @@ def _frames(predictor: Predictor, task: _Task, options: Options) -> Iterator[_Fr
         for number in range(scan.frame_count):
             if task.error is not None:  # it could not be segmented
                 break
-            yield _Frame(task, ready(predictor, scan.read_frame(number)))
+            with _one_at_a_time if _is_large(scan) else nullcontext():
+                frame = _Frame(task, ready(predictor, scan.read_frame(number)))
+            yield frame
     except UnreadableFile as error:
         task.error = str(error).removeprefix(f"{found.source}: ")
     except Exception as error:  # whatever a decoder does to one file must not cost the batch
@@ -234,7 +255,17 @@ class _Machine:
         say: Callable[[str], None],
     ) -> None:  # fmt: skip
         self.predictor, self.cut, self.batch_size, self.say = predictor, cut, batch_size, say
-        self.conditions = encode(predictor, prompts)
+        self.conditions: Tensor | None = None
+        self.learned = [has_learned(predictor, prompt) for prompt in prompts]
+        self.conditions = self._encoded(prompts)
+
+    def _encoded(self, prompts: Sequence[str]) -> Tensor:
+        while True:
+            try:
+                return encode(self.predictor, prompts)
+            except Exception as error:
+                if not (_out_of_memory(error) and self._make_room()):
+                    raise
 
     def segment(self, frames: Sequence[_Frame]) -> None:
         """Adds the results of the frames to their cases, or the reason why there are none."""
@@ -259,9 +290,11 @@ class _Machine:
     def _segmented(self, frames: Sequence[_Frame]) -> list[list[Segmented]]:
         pictures = [frame.picture for frame in frames if frame.picture is not None]
         asked = [frame.task.case.rows for frame in frames]
+        assert self.conditions is not None  # noqa: S101 (encoded when this was made)
         return segment(
-            self.predictor, pictures, asked, self.conditions, self.cut, batch_size=self.batch_size
-        )
+            self.predictor, pictures, asked, self.conditions, self.cut, batch_size=self.batch_size,
+            learned=self.learned,
+        )  # fmt: skip
 
     def _make_room(self) -> bool:
         """Halves the batch, down to one, then goes to the CPU; False when nothing is left to try."""
@@ -273,7 +306,9 @@ class _Machine:
             return False
         else:
             cpu = torch.device("cpu")
-            self.predictor, self.conditions = moved(self.predictor, cpu), self.conditions.to(cpu)
+            self.predictor = moved(self.predictor, cpu)
+            if self.conditions is not None:
+                self.conditions = self.conditions.to(cpu)
             self.say(
                 f"out of memory on {device} for a single picture: going on on the CPU, which is slower"
             )
@@ -289,12 +324,13 @@ def _keep(task: _Task, found: Sequence[Segmented]) -> None:
         return
     try:
         task.results.add(found)
-    except OSError as error:  # the disk of the temporary files is full, say
-        task.error = f"its masks cannot be kept until they are written: {error.strerror or error}"
+    except Exception as error:  # the disk of the temporary files is full, say
+        reason = getattr(error, "strerror", None) or type(error).__name__
+        task.error = f"its masks cannot be kept until they are written: {reason}"
 
 
 def _out_of_memory(error: Exception) -> bool:
-    words = ("out of memory", "can't allocate memory", "not enough memory")  # Apple GPUs, CPUs
+    words = ("out of memory", "alloc_failed", "can't allocate memory", "not enough memory")
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
         isinstance(error, RuntimeError) and any(word in str(error).lower() for word in words)
     )

@@ -168,13 +168,15 @@ def segment(
     cut: Cut,
     *,
     batch_size: int = 1,
+    learned: Sequence[bool] | None = None,
 ) -> list[list[Segmented]]:
     """For each picture one result a prompt that it is asked for.
 
     asked: for each picture, rows of `conditions` [P, width]. The image encoder runs once a picture,
     however many prompts there are. batch_size: fewer pictures are filled up to it, because libraries
     sum in another order for other sizes: in batches of one size, a picture's mask has the same bits
-    whatever shares the batch.
+    whatever shares the batch. learned: for each row of `conditions`, whether the presence score, which is
+    calibrated on the adapter's own classes, says anything of it; None: of all.
 
     Raises FloatingPointError where the model's output is not finite.
     """
@@ -193,48 +195,66 @@ def segment(
         chosen = activations if all_in_turn else [each[numbers] for each in activations]
         logits = predictor.model.decode(chosen, conditions[rows])[: len(part)].float()
         shapes = [pictures[number].shape for number, _ in part]
-        for (number, _), result in zip(part, _at_native_size(predictor, logits, shapes, cut), strict=True):
+        scored = [learned is None or learned[row] for _, row in part]
+        for (number, _), result in zip(
+            part, _at_native_size(predictor, logits, shapes, scored, cut), strict=True
+        ):
             found[number].append(result)
     return found
 
 
 def _at_native_size(
-    predictor: Predictor, logits: Tensor, shapes: Sequence[tuple[int, int]], cut: Cut
+    predictor: Predictor,
+    logits: Tensor,
+    shapes: Sequence[tuple[int, int]],
+    scored: Sequence[bool],
+    cut: Cut,
 ) -> list[Segmented]:
     """logits: float [N, 1, S, S]. Pictures of one size are resized together, but on a CPU, where that gains
     nothing, one by one, so that the bits of one do not depend on another."""
     if not bool(logits.isfinite().all()):
         raise FloatingPointError("the model's output is not finite")
-    presence = _presence(predictor, logits)
+    presence = _presence(predictor, logits, scored)
     results: dict[int, Segmented] = {}
     at_once = 1 if logits.device.type == "cpu" else PIXELS_AT_ONCE
     for numbers, (height, width) in _of_one_size(shapes, at_once):
         native = predictor.preprocessing.native_logits(logits[numbers], height, width, smooth=cut.smooth)
-        probabilities = native[:, 0].sigmoid()
+        probabilities = native[:, 0].sigmoid_()
         marked = probabilities > cut.threshold
         for place, number in enumerate(numbers):
-            if presence is not None and presence[number] < cut.presence:
+            score = presence[number]
+            if score is not None and score < cut.presence:
                 marked[place] = False
-        counts = marked.flatten(1).sum(1)
-        inside = (probabilities * marked).flatten(1).sum(1) / counts.clamp(min=1)
-        confidence = torch.where(counts > 0, inside, probabilities.flatten(1).amax(1)).tolist()
+        confidence = [_confidence(*each) for each in zip(probabilities, marked, strict=True)]
         masks = marked.cpu().numpy()
         kept = probabilities.cpu().numpy() if cut.keep_probabilities else None
         for place, number in enumerate(numbers):
             results[number] = Segmented(
                 masks[place],
                 confidence[place],
-                None if presence is None else presence[number],
+                presence[number],
                 None if kept is None else kept[place],
             )
     return [results[number] for number in range(len(shapes))]
 
 
-def _presence(predictor: Predictor, logits: Tensor) -> list[float] | None:
+def _confidence(probabilities: Tensor, marked: Tensor) -> float:
+    """Without a third array of the picture's size, which may be large."""
+    inside = probabilities[marked]
+    return float(inside.mean() if len(inside) else probabilities.amax())
+
+
+def _presence(predictor: Predictor, logits: Tensor, scored: Sequence[bool]) -> list[float | None]:
     if predictor.presence is None:
-        return None
-    values: list[float] = probability(predictor.presence, presence_score(logits)).tolist()
-    return values
+        return [None for _ in scored]
+    values = probability(predictor.presence, presence_score(logits)).tolist()
+    return [value if wanted else None for value, wanted in zip(values, scored, strict=True)]
+
+
+def has_learned(predictor: Predictor, prompt: str) -> bool:
+    """Whether a prompt names what the adapter learned; True where that is not known."""
+    words = [word.casefold() for word in predictor.classes]
+    return not words or any(word in prompt.casefold() for word in words)
 
 
 def _of_one_size(

@@ -14,15 +14,15 @@ from vlsmctl.cases import SEG_SUFFIX, VOLUME_SUFFIX, Case, Options
 from vlsmctl.errors import UnreadableFile
 from vlsmctl.files import remove
 from vlsmctl.formats.dicom_geometry import is_sheared
-from vlsmctl.formats.naming import FRAMES_SUFFIX, SLICES_SUFFIX
+from vlsmctl.formats.naming import FRAMES_SUFFIX, RESERVED, SLICES_SUFFIX
 from vlsmctl.formats.raster import write_pictures
-from vlsmctl.formats.records import Frames, Origin, Scan, Segment
+from vlsmctl.formats.records import Frames, Origin, Scan, Segment, check_frames
 from vlsmctl.formats.spool import Spool
 from vlsmctl.ledger import Entry
 from vlsmctl.overlays import write_overlay
 from vlsmctl.predictor import Segmented
 
-OVERLAY, PROBABILITY = ".overlay.png", ".probability"
+OVERLAY, PROBABILITY = f"{RESERVED[0]}.png", RESERVED[1]
 
 Target = Callable[[Path], Path]  # a path below the output folder -> the file to write
 
@@ -148,6 +148,7 @@ def write_case(
             probabilities=probabilities[number] if probabilities else None,
             overlay=overlay,
             label=_label(results, suffix, number),
+            presence=options.cut.presence,
         )
         for number in range(len(case.prompts))
     ]
@@ -163,16 +164,16 @@ def failed(case: Case, reason: str) -> list[Entry]:
 
 def _entry(
     case: Case, scan: Scan, results: Results, number: int, *, output: Path, probabilities: Path | None,
-    overlay: Path | None, label: int | None,
+    overlay: Path | None, label: int | None, presence: float,
 ) -> Entry:  # fmt: skip
     tally = results.tallies[number]
-    voxel = scan.geometry.voxel_ml if scan.geometry else None
+    voxel = scan.geometry.voxel_ml if scan.geometry and scan.volumes == 1 else None
     return Entry(
         input=case.input,
         output=output.as_posix(),
         prompt=case.prompts[number],
         status="done" if tally.marked else "empty",
-        reason=None if tally.marked else "nothing found",
+        reason=None if tally.marked else _why_empty(tally, presence),
         label=label,
         frames=results.frames,
         foreground=tally.marked,
@@ -186,9 +187,17 @@ def _entry(
     )
 
 
+def _why_empty(tally: Tally, presence: float) -> str:
+    if tally.presence is not None and tally.presence < presence:
+        return f"nothing found: its presence score is {tally.presence:.3f}, below {presence:.3f}"
+    return "nothing found"
+
+
 def _note(scan: Scan, output: Path) -> str | None:
     """DICOM SEG says for each frame which slice it lies on, and so is right wherever the slices lie; but
     some viewers (3D Slicer's reader among them) lay its frames on an even grid at right angles."""
+    if scan.volumes > 1:
+        return f"holds {scan.volumes} volumes: marked voxels are counted over all of them"
     placed = scan.kind == "dicom" and scan.write_slices is not None and scan.frame_count > 1
     if not placed or not output.name.endswith((SEG_SUFFIX, VOLUME_SUFFIX)):
         return None
@@ -231,6 +240,7 @@ def _write_masks(
 
 
 def _write_frames(scan: Scan, frames: Frames, path: Path, suffix: str) -> None:
+    check_frames(frames, scan.frame_count, scan.frame_shape)
     if suffix == VOLUME_SUFFIX and scan.write_volume is not None:
         scan.write_volume(frames, path)
     elif suffix == SLICES_SUFFIX and scan.write_slices is not None:

@@ -56,7 +56,7 @@ def test_a_table_for_people(here: Path, scratch: Path) -> None:
 def test_a_run_is_measured_with_its_adapter(home: Path, here: Path, scratch: Path) -> None:
     run = home / "runs" / "latest"
     document = vlsmctl("bench", *SMALL, "--repeats", "1", "--run", run, "--json").document
-    assert "adapter.safetensors" in document["model"]
+    assert document["model"] == "tiny with dense-vlc"
     assert document["input_size"] == 64
 
 

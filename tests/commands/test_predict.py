@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import nibabel as nib
@@ -15,10 +18,18 @@ from nibabel.affines import apply_affine
 from PIL import Image
 from safetensors import safe_open
 
-from tests.commands.app import SMALL, error_line, vlsmctl
+from tests.commands.app import ROOT, SMALL, error_line, vlsmctl
 from tests.commands.scans import SECRETS, counts_of, made, predict, tree, write_scans, write_series
 from tests.datasets.fakes import picture, save, truncate
 from tests.formats.generators import write_dicom, write_nifti
+
+
+def test_further_files_never_take_the_name_of_a_mask(home: Path, here: Path) -> None:
+    write_scans(here / "scans", "x.jpg", "x.overlay.jpg", "x.probability.jpg")
+    entries = predict(home, "scans", "--overlay", "--probabilities", "8bit").document["entries"]
+    files = [entry[kind] for entry in entries for kind in ("output", "overlay", "probabilities")]
+    assert len(set(files)) == 9
+    assert set(files) | {"predictions.jsonl"} == tree(here / "predictions")
 
 
 def test_names_mirror_the_inputtree(home: Path, here: Path) -> None:
@@ -89,13 +100,69 @@ def test_a_mask_that_another_prompt_has_replaced_is_done_again(home: Path, here:
         assert counts_of(predict(home, "scans", prompt=prompt)) == made(1), prompt
 
 
-def test_a_mask_that_another_input_has_replaced_is_done_again(home: Path, here: Path) -> None:
-    for folder in ("one", "two", "one"):
-        if not (here / folder).exists():
-            save(here / folder / "x.png", picture(len(folder) + ord(folder[0]), 40 + ord(folder[0]), 64))
-        assert counts_of(predict(home, folder)) == made(1), folder
+def test_a_mask_is_not_replaced_by_that_of_another_scan(home: Path, here: Path) -> None:
+    for number, folder in enumerate(("one", "two")):
+        save(here / folder / "x.png", picture(number, 40 + number, 64))
+    assert counts_of(predict(home, "one")) == made(1)
+    before = (here / "predictions" / "x.png").read_bytes()
+    answer = predict(home, "two", code=2)
+    assert "x.png is the mask of one/x.png, from an earlier run" in error_line(answer)
+    assert "--overwrite" in answer.err
+    assert (here / "predictions" / "x.png").read_bytes() == before
+    assert counts_of(predict(home, here / "one")) == made(1)  # the same scan by another name
+    assert counts_of(predict(home, "two", "--overwrite")) == made(1)
+    predict(home, "one", code=2)
+    assert counts_of(predict(home, "one", "--overwrite")) == made(1)
     with Image.open(here / "predictions" / "x.png") as mask, Image.open(here / "one" / "x.png") as scan:
         assert mask.size == scan.size
+
+
+def test_a_file_that_is_no_mask_of_ours_is_not_replaced(home: Path, here: Path) -> None:
+    write_scans(here / "scans", "x.jpg")
+    save(here / "truth" / "x.png", picture(5, 48, 64))
+    before = (here / "truth" / "x.png").read_bytes()
+    answer = predict(home, "scans", "--out", "truth", code=2)
+    assert "exists, and is no mask of ours" in error_line(answer)
+    assert tree(here / "truth") == {"x.png"}
+    assert (here / "truth" / "x.png").read_bytes() == before
+    assert counts_of(predict(home, "scans", "--out", "truth", "--overwrite")) == made(1)
+
+
+def test_the_mask_of_a_scan_that_now_fails_goes(home: Path, here: Path) -> None:
+    scans = write_scans(here / "scans", "x.png", "y.png")
+    predict(home, "scans", "--overlay")
+    truncate(scans / "x.png")
+    assert counts_of(predict(home, "scans", "--overlay", code=3)) == made(before=1, failed=1)
+    assert tree(here / "predictions") == {"predictions.jsonl", "y.png", "y.overlay.png"}
+
+
+def test_two_at_once_in_one_folder_are_kept_apart(home: Path, here: Path) -> None:
+    write_scans(here / "scans", "x.png")
+    with claimed_by_another(here / "predictions"):
+        answer = predict(home, "scans", code=2)
+        assert "another vlsmctl predict" in error_line(answer)
+        assert "is writing to 'predictions'" in error_line(answer)
+    assert counts_of(predict(home, "scans")) == made(1)  # what a killed process left of its claim goes
+    assert not list((here / "predictions").glob(".*.lock"))
+
+
+@contextmanager
+def claimed_by_another(folder: Path) -> Iterator[None]:
+    program = (
+        "import sys, time; from pathlib import Path; from vlsmctl.claims import claimed\n"
+        "with claimed(Path(sys.argv[1]), 'predict'): print('in', flush=True); time.sleep(60)"
+    )
+    folder.mkdir()
+    process = subprocess.Popen(  # noqa: S603
+        [sys.executable, "-c", program, str(folder)], stdout=subprocess.PIPE, cwd=ROOT
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"in\n"
+    try:
+        yield
+    finally:
+        process.kill()
+        process.communicate()
 
 
 def test_a_ledger_that_was_cut_off_goes_on(home: Path, here: Path) -> None:

@@ -45,7 +45,7 @@ def test_each_is_predicted_or_refused_with_a_reason(tmp_path: Path) -> None:
     told = {problem.path: problem.reason for problem in problems}
     passed_over: Counter[str] = Counter()
     for path in _files():
-        if path in in_a_scan or path in told:
+        if path in in_a_scan or path in told or path.name == "DICOMDIR":  # which stands for its folder
             continue
         alone, why = find_scans([path])
         assert not alone, path

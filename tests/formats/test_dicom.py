@@ -323,6 +323,36 @@ def test_mixed_sizes_are_refused(tmp_path: Path) -> None:
         _opened(folder)
 
 
+@pytest.mark.parametrize("single", ["plain", "clip", "enhanced"])
+@pytest.mark.parametrize(
+    ("element", "values", "reason"),
+    [
+        ("PixelSpacing", [0.0, 0.0], "PixelSpacing is not above 0"),
+        ("PixelSpacing", [1.0, -1.0], "PixelSpacing is not above 0"),
+        ("PixelSpacing", [1.0], "PixelSpacing is not 2 finite numbers"),
+        ("ImagePositionPatient", [0.0, 0.0], "ImagePositionPatient is not 3 finite numbers"),
+        ("ImageOrientationPatient", [0.0] * 6, "ImageOrientationPatient is not two perpendicular"),
+    ],
+)
+def test_a_single_frame_says_what_is_wrong_with_its_place(
+    tmp_path: Path, single: str, element: str, values: list[float], reason: str
+) -> None:
+    stated: dict[str, Any] = {
+        "ImagePositionPatient": [0.0, 0.0, 0.0], "ImageOrientationPatient": list(AXIAL),
+        "PixelSpacing": [1.0, 1.0], element: values,
+    }  # fmt: skip
+    pixels = np.zeros((1, 4, 5), np.uint8)
+    if single == "plain":
+        path = write_dicom(tmp_path / "a", pixels[0], **stated)
+    elif single == "clip":
+        path = write_clip(tmp_path / "a", pixels, **stated)
+    else:
+        path = write_enhanced(tmp_path / "a", pixels, [plane(*stated.values())])
+    scan = _opened(path)
+    assert (scan.geometry, scan.write_volume, scan.write_slices) == (None, None, None)
+    assert str(scan.no_volume).startswith(f"has no usable place: {reason}")
+
+
 def test_a_photograph_has_no_place(tmp_path: Path) -> None:
     path = write_dicom(tmp_path / "a.dcm", np.zeros((4, 5, 3), np.uint8), Modality="XC", **NOWHERE)
     scan = _opened(path)
@@ -397,7 +427,7 @@ def test_a_damaged_number_is_not_quoted(tmp_path: Path) -> None:
     assert content.count(b"1.5\\2.5\\3.5") == 1
     (tmp_path / "a.dcm").write_bytes(content.replace(b"1.5\\2.5\\3.5", b"Mis\\Doe\\3.5"))
     scan = _opened(tmp_path / "a.dcm")
-    assert scan.no_volume == "has no usable place: damaged numbers"
+    assert scan.no_volume == "has no usable place: ImagePositionPatient is not a number"
     assert scan.read_frame(0).shape == (4, 5, 3)
 
 

@@ -133,6 +133,17 @@ def test_voi_lut(tmp_path: Path, vr: str) -> None:
     assert _grey(path, Window(9, 14)) == [0, 51, 102, 153, 204, 255]
 
 
+@pytest.mark.parametrize(
+    ("descriptor", "named"),
+    [([4, 10], "LUTDescriptor is not 3 whole numbers"), ([4, 10, 0], "VOILUTSequence does not state")],
+)
+def test_a_damaged_voi_lut_is_named(tmp_path: Path, descriptor: list[int], named: str) -> None:
+    lut = _lut(descriptor, [0, 50, 200, 255])
+    path = write_dicom(tmp_path / "a.dcm", VALUES, VOILUTSequence=[lut])
+    with pytest.raises(UnreadableFile, match=f"damaged: its {named}"):
+        _grey(path)
+
+
 def test_modality_lut(tmp_path: Path) -> None:
     pixels = np.array([[-3, -2, -1, 0, 1, 127]], np.int8)
     lut = _lut([4, 0, 12], [0, 1000, 3000, 4000])
@@ -166,8 +177,62 @@ def test_a_palette_that_is_missing_is_named_as_damage(tmp_path: Path) -> None:
     path = write_dicom(
         tmp_path / "p", np.zeros((4, 4), np.uint8), PhotometricInterpretation="PALETTE COLOR"
     )
-    with pytest.raises(UnreadableFile, match="damaged"):
+    with pytest.raises(UnreadableFile, match=r"damaged: its RedPalette.*Descriptor is missing"):
         open_dicom(found(path, "dicom"), Reading()).read_frame(0)
+
+
+@pytest.mark.parametrize(
+    ("elements", "named"),
+    [
+        ({"GreenPaletteColorLookupTableData": None}, "GreenPaletteColorLookupTableData is missing"),
+        ({"BluePaletteColorLookupTableDescriptor": [4, 0]}, "BluePalette.*Descriptor is not 3 whole"),
+        (
+            {
+                "RedPaletteColorLookupTableData": None,
+                "SegmentedRedPaletteColorLookupTableData": b"\7\0\0\0",
+            },
+            "segmented palettes cannot be expanded",
+        ),
+    ],
+)
+def test_a_damaged_palette_is_named(tmp_path: Path, elements: dict[str, Any], named: str) -> None:
+    tables: dict[str, Any] = {"PhotometricInterpretation": "PALETTE COLOR"}
+    for name in ("Red", "Green", "Blue"):
+        tables[f"{name}PaletteColorLookupTableDescriptor"] = [4, 0, 16]
+        tables[f"{name}PaletteColorLookupTableData"] = b"\0" * 8
+    path = write_dicom(tmp_path / "p", np.zeros((4, 4), np.uint8), **{**tables, **elements})
+    with pytest.raises(UnreadableFile, match=f"damaged: its {named}"):
+        open_dicom(found(path, "dicom"), Reading()).read_frame(0)
+
+
+@pytest.mark.parametrize("zeroed", ["Descriptor", "Data"])
+def test_a_zeroed_palette_is_black(tmp_path: Path, zeroed: str) -> None:
+    tables: dict[str, Any] = {"PhotometricInterpretation": "PALETTE COLOR"}
+    for name in ("Red", "Green", "Blue"):
+        tables[f"{name}PaletteColorLookupTableDescriptor"] = (
+            [0] * 3 if zeroed == "Descriptor" else [4, 0, 16]
+        )
+        tables[f"{name}PaletteColorLookupTableData"] = b"\0" * 8
+    path = write_dicom(tmp_path / "p", np.arange(16, dtype=np.uint8).reshape(4, 4), **tables)
+    assert not open_dicom(found(path, "dicom"), Reading()).read_frame(0).any()
+
+
+@pytest.mark.parametrize(
+    ("written", "named"),
+    [
+        (b"DS\x04\x0040.0", "WindowWidth"),
+        (b"DS\x06\x001000.0", "RescaleIntercept"),
+    ],
+)
+def test_a_damaged_number_is_named_and_not_quoted(tmp_path: Path, written: bytes, named: str) -> None:
+    elements: dict[str, Any] = {"RescaleIntercept": 1000, "WindowCenter": 7, "WindowWidth": 40}
+    path = write_dicom(tmp_path / "a", VALUES, **elements)
+    content = path.read_bytes()
+    assert content.count(written) == 1
+    path.write_bytes(content.replace(written, written[:4] + b"MaryLo"[: len(written) - 4]))
+    scan = open_dicom(found(path, "dicom"), Reading())
+    with pytest.raises(UnreadableFile, match=f"damaged: its {named} is not a number$"):
+        scan.read_frame(0)
 
 
 def test_ybr(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pydicom.dataset import Dataset
 
 from tests.formats.generators import AXIAL, found, plane, write_clip, write_dicom, write_enhanced
 from vlsmctl.errors import UnreadableFile
@@ -75,6 +76,28 @@ def test_values_and_windows_of_each_frame(tmp_path: Path) -> None:
     assert int(bare.read_frame(0)[0, 0, 0]) == 131  # the file's own window
 
 
+@pytest.mark.parametrize("packed", [False, True])
+def test_voi_luts_of_frames_come_before_the_files_own(tmp_path: Path, packed: bool) -> None:
+    def lut(*entries: int) -> dict[str, dict[str, Any]]:
+        item = Dataset()
+        item.add_new("LUTDescriptor", "US", [len(entries), 9, 8])
+        stored = np.array(entries, np.uint16).tobytes() if packed else list(entries)
+        item.add_new("LUTData", "OW" if packed else "US", stored)
+        return {"FrameVOILUTSequence": {"VOILUTSequence": [item]}}
+
+    window = {
+        "FrameVOILUTSequence": {"WindowCenter": 10, "WindowWidth": 8, "VOILUTFunction": "LINEAR_EXACT"}
+    }
+    pixels = np.full((4, 2, 2), 10, np.int16)
+    own = [{**OWN[0], **lut(0, 70, 255)}, OWN[1], {**OWN[2], **window}, OWN[3]]
+    elements = {"VOILUTSequence": [lut(255, 0, 255)["FrameVOILUTSequence"]["VOILUTSequence"][0]]}
+    scan = _opened(write_enhanced(tmp_path / "e", pixels, own, {**SHARED, **lut(1, 200, 2)}, **elements))
+    # In slice order, by the shared LUT, a window of its own, a LUT of its own, and the shared one
+    assert [int(scan.read_frame(n)[0, 0, 0]) for n in range(4)] == [200, 128, 70, 200]
+    bare = _opened(write_enhanced(tmp_path / "b", pixels, OWN, SHARED, **elements))
+    assert int(bare.read_frame(0)[0, 0, 0]) == 0
+
+
 @pytest.mark.parametrize("repeated", [[0.0, 0.0, 2.0, 2.0], [0.0, 2.0, 0.0, 2.0], [1.0, 1.0, 1.0, 1.0]])
 def test_echoes_and_phases_keep_their_order(tmp_path: Path, repeated: list[float]) -> None:
     own = [plane((1, 2, height)) for height in repeated]
@@ -142,6 +165,18 @@ def test_without_all_positions_files_come_in_the_order_of_their_paths(tmp_path: 
         ({"Rows": 65535, "Columns": 65535}, "megapixels"),
         ({"Rows": 60000, "Columns": 2}, "cut off"),
         ({"Rows": 0}, "without an image"),
+        ({"SamplesPerPixel": 4}, "damaged: its SamplesPerPixel is not one whole number from 1 to 3"),
+        ({"SamplesPerPixel": 2}, "damaged: its SamplesPerPixel is neither 1 nor 3"),
+        ({"SamplesPerPixel": [1, 1]}, "damaged: its SamplesPerPixel is not one whole"),
+        ({"SamplesPerPixel": None}, "damaged: its SamplesPerPixel is missing"),
+        ({"BitsAllocated": [16, 16]}, "damaged: its BitsAllocated is not one whole"),
+        ({"BitsAllocated": 12, "BitsStored": 12}, "damaged: its BitsAllocated is none of 1, 8, 16"),
+        ({"BitsAllocated": None}, "damaged: its BitsAllocated is missing"),
+        ({"BitsStored": 17}, "damaged: its BitsStored is not one whole number from 1 to 16"),
+        ({"PixelRepresentation": 7}, "damaged: its PixelRepresentation is not one whole"),
+        ({"NumberOfFrames": -4}, "damaged: its NumberOfFrames is not one whole"),
+        ({"NumberOfFrames": [4, 4]}, "damaged: its NumberOfFrames is not one whole"),
+        ({"Rows": [5, 5]}, "damaged: its Rows is not one whole"),
     ],
 )
 def test_absurd_sizes_are_refused_by_the_header(
@@ -150,3 +185,14 @@ def test_absurd_sizes_are_refused_by_the_header(
     path = write_clip(tmp_path / "c", FRAMES, **elements)
     with pytest.raises(UnreadableFile, match=reason):
         _arranged(path)
+
+
+def test_text_for_a_number_is_named_and_not_quoted(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "c", FRAMES)
+    content = path.read_bytes()
+    written = b"\x28\0\x08\0IS\2\0"
+    assert content.count(written + b"4 ") == 1
+    path.write_bytes(content.replace(written + b"4 ", written + b"Jo"))
+    with pytest.raises(UnreadableFile, match="damaged: its NumberOfFrames is not one") as caught:
+        _arranged(path)
+    assert "Jo" not in str(caught.value).removeprefix(str(path))

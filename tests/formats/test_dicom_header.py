@@ -112,6 +112,19 @@ def test_a_place_in_the_wrong_numbers_is_stated_but_not_known(
     assert header.positioned
 
 
+def test_what_tells_repeats_apart_is_read_and_refuses_no_image(tmp_path: Path) -> None:
+    told: dict[str, Any] = {
+        **{"AcquisitionNumber": 3, "TemporalPositionIdentifier": 2, "EchoNumbers": [1, 2]},
+        **{"EchoTime": 4.5, "DiffusionBValue": 1000.0, "TriggerTime": 12.25},
+    }
+    path = write_dicom(tmp_path / "a", PIXELS, **told)
+    assert read_header(path).repeats == (3, 2, None, 4.5, 1000, 12.25)
+    assert read_header(write_dicom(tmp_path / "b", PIXELS)).repeats == (None,) * 6
+    damaged = path.read_bytes().replace(b"12.25", b"later")
+    path.write_bytes(damaged)
+    assert read_header(path).repeats == (3, 2, None, 4.5, 1000, None)
+
+
 @pytest.mark.parametrize(
     "syntax",
     [ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian],

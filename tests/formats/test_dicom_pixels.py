@@ -3,7 +3,7 @@ from __future__ import annotations
 import io
 import itertools
 import logging
-import subprocess
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +118,54 @@ def test_jpeg_colours(tmp_path: Path) -> None:
         assert np.abs(frame - (200, 40, 90)).max() <= 4
 
 
+def _written_as(path: Path, stored: uid.UID, said: uid.UID) -> None:
+    """The syntax that the meta information names, and nothing else of the file."""
+    old, new = (
+        b"UI" + struct.pack("<H", len(name) + len(name) % 2) + name.encode() + b"\0" * (len(name) % 2)
+        for name in (stored, said)
+    )
+    content = path.read_bytes()
+    assert content.count(old) == 1
+    path.write_bytes(content.replace(old, new))
+
+
+@pytest.mark.parametrize("said", [IMPLICIT, uid.ExplicitVRLittleEndian])
+def test_a_data_set_with_or_without_vrs_whatever_its_syntax_says(tmp_path: Path, said: uid.UID) -> None:
+    stored = uid.ExplicitVRLittleEndian if said == IMPLICIT else IMPLICIT
+    path = write_dicom(tmp_path / "a", RAMP, syntax=stored)
+    _written_as(path, stored, said)
+    assert np.array_equal(stored_values(open_pixels(path), 0), RAMP)
+
+
+@pytest.mark.parametrize("quirk", ["implicit", "length"])
+def test_encapsulated_values_written_against_the_standard(tmp_path: Path, quirk: str) -> None:
+    """In a data set without VRs; with its length."""
+    value = encapsulate([_jpeg(np.full((16, 20), 40 * n, np.uint8)) for n in range(3)])
+    path = _store_codes(tmp_path / "a", value, 3, uid.JPEGBaseline8Bit)
+    if quirk == "length":
+        content = path.read_bytes()
+        head = b"\xe0\x7f\x10\0OB\0\0"
+        assert content.count(head + b"\xff" * 4) == 1
+        path.write_bytes(content.replace(head + b"\xff" * 4, head + struct.pack("<I", len(value))))
+    else:
+        native = write_clip(tmp_path / "b", np.zeros((3, 16, 20), np.uint8), syntax=IMPLICIT)
+        _written_as(native, IMPLICIT, uid.JPEGBaseline8Bit)
+        head, _, _ = native.read_bytes().partition(b"\xe0\x7f\x10\0")
+        path.write_bytes(head + b"\xe0\x7f\x10\0" + b"\xff" * 4 + value + b"\xfe\xff\xdd\xe0\0\0\0\0")
+    frames = [int(stored_values(open_pixels(path), number)[3, 3]) for number in range(3)]
+    assert np.abs(np.array(frames) - [0, 40, 80]).max() <= 1
+
+
+@pytest.mark.parametrize(("table", "number"), [(b"\0\0\0\0\xff", 3), (b"\xff" * 12, 3), (b"\0" * 12, 1)])
+def test_a_damaged_offset_table_costs_nothing_where_it_is_not_needed(
+    tmp_path: Path, table: bytes, number: int
+) -> None:
+    value = encapsulate([_jpeg(np.full((16, 20), 90, np.uint8))] * number, has_bot=False)
+    value = value[:4] + struct.pack("<I", len(table)) + table + value[8:]
+    path = _store_codes(tmp_path / "a", value, number, uid.JPEGBaseline8Bit)
+    assert abs(int(stored_values(open_pixels(path), number - 1)[3, 3]) - 90) <= 1
+
+
 def test_a_clip_is_never_read_whole(tmp_path: Path) -> None:
     path = write_clip(tmp_path / "a", _clip(40, (64, 64)), syntax=uid.RLELossless)
     file = open_pixels(path)
@@ -140,6 +188,12 @@ def test_a_clip_that_is_cut_off(tmp_path: Path, syntax: uid.UID | None) -> None:
     path.write_bytes(path.read_bytes()[:-330])
     with pytest.raises(UnreadableFile, match="cut off"):
         _opened(path).read_frame(4)
+
+
+def test_a_deflated_file_with_fewer_pixels_than_announced(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "a", _clip(), syntax=DEFLATED, NumberOfFrames=6)
+    with pytest.raises(UnreadableFile, match="holds fewer pixels than its header announces"):
+        _opened(path).read_frame(0)
 
 
 def test_more_frames_announced_than_there_are(tmp_path: Path) -> None:
@@ -250,49 +304,6 @@ def test_a_frame_of_another_size_than_announced_is_not_decoded(tmp_path: Path) -
     path = _store_codes(tmp_path / "a", value, 1, uid.JPEGBaseline8Bit)
     with pytest.raises(UnreadableFile, match="another size than announced"):
         _opened(path).read_frame(0)
-
-
-def _kill_helpers() -> None:
-    for helper in dicom_decoder._idle:
-        helper._process.kill()
-        helper._process.wait()
-
-
-def test_a_decoder_that_dies_costs_nothing_but_its_frame(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pixels = _clip(3, (40, 48))
-    file = open_pixels(write_clip(tmp_path / "a", pixels, syntax=uid.JPEG2000Lossless))
-    assert np.array_equal(stored_values(file, 0), pixels[0])
-    assert len(dicom_decoder._idle) == 1
-    _kill_helpers()  # by no fault of a frame: begun anew
-    assert np.array_equal(stored_values(file, 1), pixels[1])
-    _kill_helpers()
-    with monkeypatch.context() as patch:
-        patch.setattr(dicom_decoder, "_START", "raise SystemExit(1)")
-        with pytest.raises(UnreadableFile, match="frame 3 cannot be decoded"):
-            stored_values(file, 2)
-    assert np.array_equal(stored_values(file, 2), pixels[2])
-    dicom_decoder._end_all()
-
-
-def test_a_decoder_that_takes_too_long_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file = open_pixels(write_clip(tmp_path / "a", _clip(), syntax=uid.JPEGLSLossless))
-    dicom_decoder._end_all()
-    ended: set[int] = set()
-    kill = subprocess.Popen.kill
-
-    def noted(process: subprocess.Popen[bytes]) -> None:
-        ended.add(process.pid)
-        kill(process)
-
-    monkeypatch.setattr(subprocess.Popen, "kill", noted)
-    for name, value in (("_START", "import time; time.sleep(60)"), ("_SECONDS", 0.2), ("_STARTING", 0.2)):
-        monkeypatch.setattr(dicom_decoder, name, value)
-    with pytest.raises(UnreadableFile, match="frame 1 cannot be decoded"):
-        stored_values(file, 0)
-    assert len(ended) == 1  # and not tried again
-    assert not dicom_decoder._idle
 
 
 def _examples() -> list[Path]:

@@ -228,3 +228,88 @@ def test_many_orientations_do_not_take_for_ever() -> None:
         for number, angle in enumerate(angles)
     }
     assert len(_scans(files)) == 500
+
+
+# Several acquisitions, phases or echoes in one series
+
+
+def _repeated(z: float, **repeats: float | None) -> Header:
+    """instance: every one its own."""
+    values = tuple(repeats.get(name) for name in REPEATS)
+    return _header(z, repeats=values, instance=f"1.{z}.{values}".replace(" ", ""))
+
+
+def _sizes(files: dict[str, Header]) -> list[int]:
+    return [len(paths) for paths in _scans(files).values()]
+
+
+@pytest.mark.parametrize("element", REPEATS)
+def test_interleaved_phases_are_scans_of_their_own_in_the_order_of_their_values(element: str) -> None:
+    files = {
+        f"ct/{z}{phase}": _repeated(z, **{element: {"a": 20.0, "b": 3.0, "c": 100.0}[phase]})
+        for z in range(4)
+        for phase in "abc"
+    }
+    assert _scans(files) == {
+        f"ct#{number}": [f"scans/ct/{z}{phase}" for z in range(4)]
+        for number, phase in ((2, "a"), (1, "b"), (3, "c"))
+    }
+
+
+def test_written_positions_differ_by_rounding() -> None:
+    files = {
+        f"{z}{phase}": _repeated(z / 3 + 0.0004 * phase, EchoTime=phase)
+        for z in range(4)
+        for phase in (0, 1)
+    }
+    assert _sizes(files) == [4, 4]
+
+
+def test_the_first_element_that_tells_all_apart_is_taken() -> None:
+    # Numbered through: each slice is an acquisition of its own, and each has its own trigger time.
+    files = {
+        f"{z}{echo}": _repeated(z, AcquisitionNumber=2 * z + echo, EchoTime=echo, TriggerTime=7 * z + echo)
+        for z in range(4)
+        for echo in (0, 1)
+    }
+    assert _sizes(files) == [4, 4]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"0a": 1, "0b": 2, "1a": 1, "1b": 2, "2a": 1},  # a slice is missing
+        {"0a": 1, "0b": 2, "1a": 1, "1b": 1},
+        {"0a": 1, "0b": 2, "1a": 2, "1b": 3},
+        {"0a": 1, "0b": 2, "1a": 1, "1b": None},
+        {"0a": None, "0b": None, "1a": None, "1b": None},
+        {"0a": 1, "0b": 2, "0c": 3},  # one position: a clip
+    ],
+)
+def test_what_is_told_apart_incompletely_stays_one(values: dict[str, float | None]) -> None:
+    files = {name: _repeated(float(name[0]), AcquisitionNumber=value) for name, value in values.items()}
+    assert _sizes(files) == [len(values)]
+
+
+def test_a_series_of_two_acquisitions_one_below_the_other_is_one_volume() -> None:
+    assert _sizes({str(z): _repeated(z, AcquisitionNumber=1 + z // 3) for z in range(6)}) == [6]
+
+
+def test_phases_are_found_where_each_slice_has_its_folder_and_in_each_copy() -> None:
+    one = {f"ct/{z}{t}/x": _repeated(z, TriggerTime=t) for z in range(3) for t in (0, 1)}
+    assert {name: len(paths) for name, paths in _scans(one).items()} == {"ct#1": 3, "ct#2": 3}
+    other = {f"backup/{name}": header for name, header in one.items()}
+    assert {name: len(paths) for name, paths in _scans({**one, **other}).items()} == {
+        **{"ct#1": 3, "ct#2": 3},
+        **{"backup/ct#1": 3, "backup/ct#2": 3},
+    }
+
+
+def test_patients_who_share_identifiers_are_not_mixed_by_what_tells_phases_apart() -> None:
+    # Each value has every position once, but half of them of the one and half of the other
+    files = {
+        f"patient{who}/{z}": _repeated(z, AcquisitionNumber=(z + who) % 2, EchoTime=who)
+        for who in (0, 1)
+        for z in range(4)
+    }
+    assert {name: len(paths) for name, paths in _scans(files).items()} == {"patient0#1": 4, "patient1#1": 4}

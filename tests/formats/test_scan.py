@@ -11,9 +11,9 @@ import numpy as np
 import pydicom
 import pytest
 from PIL import Image
-from pydicom.uid import MediaStorageDirectoryStorage, UltrasoundMultiFrameImageStorage, generate_uid
+from pydicom.uid import MediaStorageDirectoryStorage, generate_uid
 
-from tests.formats.generators import write_dicom, write_nifti
+from tests.formats.generators import write_clip, write_dicom, write_nifti
 from vlsmctl.errors import UnreadableFile
 from vlsmctl.formats.naming import mask_path, mask_suffix, output_stems
 from vlsmctl.formats.records import Found, Problem
@@ -41,7 +41,7 @@ def _series(folder: Path, uid: str = "1.2.3", prefix: str = "", count: int = 2) 
 
 def _names(*inputs: Path, wanted: str = "nifti") -> list[str]:
     founds, problems = find_scans(inputs)
-    assert not problems
+    assert not [problem for problem in problems if not problem.harmless]
     return _names_of(founds, wanted)
 
 
@@ -125,11 +125,13 @@ def test_problems_are_named_and_the_rest_is_found(tmp_path: Path) -> None:
 def test_what_a_folder_passes_over_is_a_problem_when_named(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("x")
     write_dicom(tmp_path / "mask.dcm", np.zeros((3, 3), np.uint8), Modality="SEG")
-    assert find_scans([tmp_path]) == ([], [])
+    founds, problems = find_scans([tmp_path])
+    assert (founds, [problem.harmless for problem in problems]) == ([], [True])
     inputs = [tmp_path / "notes.txt", tmp_path / "mask.dcm", tmp_path / "missing"]
-    founds, problems = find_scans(inputs)
-    assert not founds
-    assert {problem.path for problem in problems} == set(inputs)
+    for others in ([], [tmp_path]):  # and if the folder is an input, too
+        founds, problems = find_scans([*others, *inputs])
+        assert not founds
+        assert {problem.path for problem in problems if not problem.harmless} == set(inputs)
 
 
 def test_dicom_is_known_by_its_preamble_and_files_named_together_make_a_series(tmp_path: Path) -> None:
@@ -148,7 +150,7 @@ def test_opening_what_turned_out_damaged(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     path.write_text("no picture")
     founds, problems = find_scans([tmp_path])
-    assert not problems  # pictures are not opened to be listed
+    assert not problems  # of pictures, no more than the beginning is read to list them
     with pytest.raises(UnreadableFile, match="not a picture"):
         open_scan(founds[0])
 
@@ -158,19 +160,10 @@ def test_opening_what_turned_out_damaged(tmp_path: Path) -> None:
 
 def test_what_makers_of_discs_add_is_ignored(tmp_path: Path) -> None:
     _series(tmp_path / "DICOM" / "PA0" / "ST0" / "SE0", count=3)
-    index = pydicom.dcmread(tmp_path / "DICOM" / "PA0" / "ST0" / "SE0" / "0")
-    index.file_meta.MediaStorageSOPClassUID = MediaStorageDirectoryStorage
     for name in ("DICOMDIR", "dicomdir", "INDEX.DIR"):
-        pydicom.dcmwrite(tmp_path / name, index)
-    for name in (
-        "LOCKFILE",
-        "VERSION",
-        ".DS_Store",
-        "Thumbs.db",
-        "autorun.inf",
-        "viewer.exe",
-        "index.html",
-    ):
+        _index(tmp_path / name)
+    junk = ("LOCKFILE", "VERSION", ".DS_Store", "Thumbs.db", "autorun.inf", "viewer.exe", "index.html")
+    for name in junk:
         (tmp_path / name).write_bytes(b"MZ" * 100)
     for name, modality in {"report": "SR", "state": "PR", "plan": "RTPLAN", "dose": "RTDOSE"}.items():
         _slice(tmp_path / "DICOM" / name, 0, Modality=modality, SeriesInstanceUID=generate_uid())
@@ -178,14 +171,29 @@ def test_what_makers_of_discs_add_is_ignored(tmp_path: Path) -> None:
     assert _found(tmp_path) == {"DICOM/PA0/ST0/SE0#1": 3, "VERSION.d/a.png#1": 1}
 
 
-@pytest.mark.parametrize("name", ["DICOMDIR", "x.dcm"])
-def test_an_index_that_is_named_is_told_from_images(tmp_path: Path, name: str) -> None:
-    index = pydicom.dcmread(_slice(tmp_path / name, 0))
-    index.file_meta.MediaStorageSOPClassUID = MediaStorageDirectoryStorage
-    pydicom.dcmwrite(tmp_path / name, index)
-    (problem,) = find_scans([tmp_path / name])[1]
+def _index(path: Path) -> Path:
+    dataset = pydicom.dcmread(_slice(path, 0))
+    dataset.file_meta.MediaStorageSOPClassUID = MediaStorageDirectoryStorage
+    pydicom.dcmwrite(path, dataset)
+    return path
+
+
+def test_an_index_stands_for_the_folder_it_lies_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    index = _index(tmp_path / "disc" / "DICOMDIR")
+    _series(tmp_path / "disc" / "PA0" / "SE0", count=3)
+    _picture(tmp_path / "disc" / "a.png")
+    found = {"PA0/SE0#1": 3, "a.png#1": 1}
+    assert _found(index) == _found(index, tmp_path / "disc") == _found(tmp_path / "disc") == found
+    assert find_scans([index])[0][0].root == tmp_path / "disc"
+    monkeypatch.chdir(tmp_path / "disc")
+    assert _found(Path("DICOMDIR")) == found
+
+
+def test_an_index_of_another_name_is_told_from_images(tmp_path: Path) -> None:
+    (problem,) = find_scans([_index(tmp_path / "x.dcm")])[1]
     assert "DICOMDIR" in problem.reason
     assert "folder" in problem.reason
+    assert find_scans([tmp_path]) == ([], [])
 
 
 def test_scouts_and_sizes_stand_apart_from_the_volume(tmp_path: Path) -> None:
@@ -286,7 +294,8 @@ def test_files_without_a_preamble(tmp_path: Path, name: str) -> None:
 def test_what_only_begins_like_dicom_is_passed_over(tmp_path: Path) -> None:
     path = tmp_path / "data.bin"
     path.write_bytes(b"\x08\0\x05\0CS\x04\0abcd" + b"nothing of the kind" * 40)
-    assert find_scans([tmp_path]) == ([], [])
+    assert not find_scans([tmp_path])[0]
+    assert [problem.harmless for problem in find_scans([tmp_path])[1]] == [True]
     (problem,) = find_scans([path])[1]
     assert "not a DICOM file" in problem.reason
 
@@ -298,14 +307,8 @@ def test_dicom_under_the_names_of_nifti(tmp_path: Path) -> None:
 
 
 def test_clips_are_scans_of_their_own(tmp_path: Path) -> None:
-    elements: dict[str, Any] = {
-        **{"NumberOfFrames": 2, "Rows": 4, "Columns": 4, "SamplesPerPixel": 1, "PlanarConfiguration": None},
-        **{"Modality": "US", "PhotometricInterpretation": "MONOCHROME2"},
-        "SOPClassUID": UltrasoundMultiFrameImageStorage,
-        **dict.fromkeys(("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")),
-    }
     for name in "ab":
-        write_dicom(tmp_path / "us" / f"{name}.dcm", np.zeros((2, 4, 4), np.uint8), **elements)
+        write_clip(tmp_path / "us" / f"{name}.dcm", np.zeros((2, 4, 4), np.uint8))
     founds, _ = find_scans([tmp_path])
     assert [found.relative.name for found in founds] == ["a.dcm", "b.dcm"]
     assert not any(found.single for found in founds)
@@ -352,7 +355,7 @@ def test_pipes_and_broken_links_do_not_stop_the_search(tmp_path: Path) -> None:
         pytest.skip("no pipes or links here")
     founds, problems = find_scans([tmp_path, tmp_path / "pipe.dcm", tmp_path / "ring.dcm"])
     assert [found.source for found in founds] == [good]
-    assert {problem.path.name for problem in problems} == {"gone.dcm", "ring.dcm"}
+    assert {problem.path.name for problem in problems} == {"gone.dcm", "ring.dcm", "pipe.dcm"}
     (problem,) = find_scans([tmp_path / "pipe.dcm"])[1]
     assert "not a regular file" in problem.reason
 
@@ -378,7 +381,9 @@ def test_empty_files(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     founds, problems = find_scans([tmp_path])
     assert not founds
-    assert {problem.path.name for problem in problems} == {"a.dcm", "b.nii", "c.png", "e.hdr", "e.img"}
+    assert {problem.path.name for problem in problems if not problem.harmless} == {
+        *("a.dcm", "b.nii", "c.png", "e.hdr", "e.img")
+    }
 
 
 def test_every_file_that_is_looked_at_ticks(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from PIL import Image
 from tests.formats.generators import write_dicom, write_nifti
 from tests.shared import SHARED
 from vlsmctl.errors import UnreadableFile
-from vlsmctl.formats.scan import Description, describe, find_scans
+from vlsmctl.formats.scan import Description, Reading, describe, find_scans
 
 CORONAL = [1.0, 0.0, 0.0, 0.0, 0.0, -1.0]
 
@@ -52,6 +52,19 @@ def test_descriptions(tmp_path: Path) -> None:
         Description("dicom", 3, (5, 3), (0.25, 0.5, 2.0), "axial", "Head 2.0"),
         Description("dicom", 1, (3, 3), (1.0, 1.0), "coronal"),
     ]
+
+
+def test_the_spacing_of_tilted_slices_is_their_distance_not_the_oblique_step(tmp_path: Path) -> None:
+    for number in range(3):
+        _slice(tmp_path / "ct" / str(number), 0, ImagePositionPatient=[0.0, 3.0 * number, 4.0 * number])
+    sheared = np.diag([1.0, 2.0, 4.0, 1.0])
+    sheared[1, 2] = 3.0
+    write_nifti(tmp_path / "a.nii", np.zeros((4, 5, 6), np.uint8), sheared)
+    volume, series = find_scans([tmp_path])[0]
+    assert describe(series).spacing == pytest.approx((1, 1, 4))
+    assert describe(volume).spacing == pytest.approx((1, 2, 4))
+    # Along another axis of the same grid, the planes follow one another more closely than its voxels do.
+    assert describe(volume, Reading(axis=1)).spacing == pytest.approx((1, 2 * 4 / 5, 5))
 
 
 def test_the_description_of_uneven_slices_says_why_there_is_no_volume(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -28,6 +29,7 @@ from vlsmctl.commands.predict_inputs import (
     quoted,
     refuse_nothing,
     refuse_to_overwrite,
+    refuse_to_replace,
     say_problems,
 )
 from vlsmctl.commands.predict_list import list_scans
@@ -36,11 +38,12 @@ from vlsmctl.errors import INTERRUPTED, SOME_FAILED, NoReadableInput, UsageError
 
 if TYPE_CHECKING:
     from vlsmctl.cases import Case, Options
+    from vlsmctl.console import Tick
     from vlsmctl.formats.records import Problem, Reading
-    from vlsmctl.ledger import Entry
+    from vlsmctl.ledger import Entry, Known
+    from vlsmctl.prediction import Watch
     from vlsmctl.predictor import Predictor
 
-AXES = ("auto", "0", "1", "2", "axial", "coronal", "sagittal")
 
 INPUTS, MODEL, READING, WRITING, RUNNING = "Prompts", "Model", "Reading", "Writing", "Running"
 
@@ -289,12 +292,11 @@ def _one_of(option: str, value: str | None, known: Sequence[str | None]) -> None
 
 
 def _reading(axis: str, window: str) -> Reading:
+    from vlsmctl.formats.nifti import parse_axis
     from vlsmctl.formats.records import Reading
     from vlsmctl.formats.windows import parse_window
 
-    _one_of("--axis", axis, AXES)
-    chosen = None if axis == "auto" else int(axis) if axis.isdecimal() else axis
-    return Reading(chosen, parse_window(window))
+    return Reading(parse_axis(axis), parse_window(window))
 
 
 def _run(
@@ -303,41 +305,28 @@ def _run(
 ) -> dict[str, Any]:  # fmt: skip
     """Does the work, shares it out when there are several processes; what came of all of it."""
     from vlsmctl.cases import all_prompts
-    from vlsmctl.ledger import merge_parts, read_ledger
-    from vlsmctl.prediction import Watch
+    from vlsmctl.claims import claimed
+    from vlsmctl.ledger import merge_parts
     from vlsmctl.prediction import predict as run_prediction
     from vlsmctl.runtime import decided_by_main, from_all, polite_stop
 
-    words = all_prompts(cases)
+    known = decided_by_main(lambda: _checked_ledger(cases, out_folder, options))
     if rank == 0:
+        words, where = all_prompts(cases), f" ({predictor.adapter})" if predictor.adapter else ""
         share = f", shared by {ranks} processes" if ranks > 1 else ""
-        where = f" ({predictor.adapter})" if predictor.adapter else ""
-        console().print(
-            f"{predictor.name}{where}; {counted(len(cases), 'scan')}{share}; asking for: {quoted(words)}",
-            markup=False,
-        )
-        merge_parts(out_folder)
-    known = decided_by_main(lambda: read_ledger(out_folder))
-    if rank == 0:
+        what = f"{counted(len(cases), 'scan')}{share}; asking for: {quoted(words)}"
+        console().print(f"{predictor.name}{where}; {what}", markup=False)
         note_stale(cases, known, out_folder)
     mine = (len(cases) - rank + ranks - 1) // ranks
-    with polite_stop() as stop, live_count("predicting", mine) as tick:
-
-        def told(entry: Entry) -> None:
-            if entry.status == "failed":
-                console(always=True).print(f"failed {entry.input}: {entry.reason}", markup=False)
-            elif entry.note is not None:
-                console(always=True).print(f"note: {entry.input} {entry.note}", markup=False)
-
-        def say(text: str) -> None:
-            console(always=True).print(text, markup=False)
-
+    claim = claimed(out_folder, "predict") if rank == 0 else nullcontext()
+    with claim, polite_stop() as stop, live_count("predicting", mine) as tick:
+        decided_by_main(lambda: merge_parts(out_folder))
         outcome = run_prediction(
-            predictor, cases, out_folder, options, stop=stop, problems=problems,
-            watch=Watch(told, tick, say), known={} if options.overwrite else known, rank=rank, ranks=ranks,
+            predictor, cases, out_folder, options, stop=stop, problems=problems, watch=_watch(tick),
+            known={} if options.overwrite else known, rank=rank, ranks=ranks,
         )  # fmt: skip
         entries, stopped = from_all(outcome.entries), any(from_all([stop.asked]))
-    decided_by_main(lambda: merge_parts(out_folder))
+        decided_by_main(lambda: merge_parts(out_folder))
     tally = Counter(entry.status for entry in entries)
     counts = {name: tally[name] for name in ("done", "empty", "failed")} | {"before": len(outcome.before)}
     skipped = [problem for problem in problems if not problem.harmless]
@@ -349,6 +338,32 @@ def _run(
         "skipped": [{"input": str(problem.path), "reason": problem.reason} for problem in skipped],
         "interrupted": stopped,
     }
+
+
+def _checked_ledger(cases: list[Case], out_folder: Path, options: Options) -> Known:
+    """What earlier runs did; raises UsageError where this one would replace what it should not."""
+    from vlsmctl.ledger import read_ledger
+
+    out_folder.mkdir(parents=True, exist_ok=True)
+    known = read_ledger(out_folder)
+    if not options.overwrite:
+        refuse_to_replace(cases, known, out_folder)
+    return known
+
+
+def _watch(tick: Tick) -> Watch:
+    from vlsmctl.prediction import Watch
+
+    def told(entry: Entry) -> None:
+        if entry.status == "failed":
+            console(always=True).print(f"failed {entry.input}: {entry.reason}", markup=False)
+        elif entry.note is not None:
+            console(always=True).print(f"note: {entry.input} {entry.note}", markup=False)
+
+    def say(text: str) -> None:
+        console(always=True).print(text, markup=False)
+
+    return Watch(told, tick, say)
 
 
 def _end(document: dict[str, Any], *, as_json: bool) -> None:

@@ -33,10 +33,10 @@ def say_problems(problems: Sequence[Problem]) -> None:
 
 
 def refuse_nothing(found: Sequence[Found], problems: Sequence[Problem], inputs: Sequence[Path]) -> None:
+    lost = sum(not problem.harmless for problem in problems)
     if not found:
         raise NoReadableInput(
-            f"no readable scan in {', '.join(map(str, inputs))}"
-            + (f" ({len(problems)} skipped)" if problems else ""),
+            f"no readable scan in {', '.join(map(str, inputs))}" + (f" ({lost} skipped)" if lost else ""),
             hint="give PNG, JPEG, TIFF, BMP, WebP, NIfTI or DICOM files, or folders of them",
         )
 
@@ -97,14 +97,45 @@ def asked_for(
     return [one for one, _ in kept], [own for _, own in kept], without
 
 
+def refuse_to_replace(cases: Sequence[Case], known: Known, out_folder: Path) -> None:
+    """Raises UsageError where a mask would take the place of a file that is not ours, or of another scan's
+    mask, which an earlier run wrote to the same folder."""
+    from vlsmctl.cases import targets
+    from vlsmctl.ledger import LEDGER
+
+    owners = {entry.output: entry.input for entry in known.values() if entry.output}
+    is_ours = (out_folder / LEDGER).exists()  # what a killed run wrote last is not in it
+    hint = "choose another folder with --out, or --overwrite"
+    for case in cases:
+        for target in targets(case):
+            owner = owners.get(target.as_posix())
+            if owner is None:
+                if not is_ours and (out_folder / target).exists():
+                    raise UsageError(f"{out_folder / target} exists, and is no mask of ours", hint=hint)
+            elif not _is_same(owner, case.input) and (out_folder / target).exists():
+                raise UsageError(
+                    f"{out_folder / target} is the mask of {owner}, from an earlier run", hint=hint
+                )
+
+
+def _is_same(one: str, other: str) -> bool:
+    """Whether two names of inputs lead to one scan."""
+    (first, _, part), (second, _, other_part) = one.rpartition("#"), other.rpartition("#")
+    if one == other:
+        return True
+    if not (first and second):
+        first, second, part, other_part = one, other, "", ""
+    return part == other_part and os.path.realpath(first) == os.path.realpath(second)
+
+
 def _note_prompts(words: Sequence[str], predictor: Predictor) -> None:
     """What to know of the prompts: those that the model reads half, and those it never learned."""
     from vlsmctl.models.tokens import CONTEXT_LENGTH, is_cut
+    from vlsmctl.predictor import has_learned
 
     for text in filter(is_cut, words):
         _note(f"the model reads {CONTEXT_LENGTH} tokens; the end of this prompt is cut off: {text[:40]}...")
-    learned = [one.casefold() for one in predictor.classes]
-    new = [text for text in words if learned and not any(one in text.casefold() for one in learned)]
+    new = [text for text in words if not has_learned(predictor, text)]
     if new:
         learned_words = quoted(predictor.classes)
         _note(f"this adapter learned {learned_words}; what it marks for {quoted(new)} may be that instead")
@@ -157,14 +188,14 @@ def _note(text: str) -> None:
 
 
 def refuse_to_overwrite(cases: Sequence[Case], out_folder: Path) -> None:
-    """Raises UsageError where a mask would take the place of a scan."""
+    """Raises UsageError where a mask would take the place of a scan, by whatever spelling."""
     from vlsmctl.cases import targets
 
     real = lru_cache(maxsize=4096)(os.path.realpath)  # of folders, of which there are few
-    scans = {(real(file.parent), file.name) for case in cases for file in case.found.files}
+    scans = {(real(file.parent), file.name.casefold()) for case in cases for file in case.found.files}
     for case in cases:
         for path in (out_folder / target for target in targets(case)):
-            if (real(path.parent), path.name) in scans:
+            if (real(path.parent), path.name.casefold()) in scans:
                 raise UsageError(
                     f"the mask {path} would take the place of a scan",
                     hint="choose another folder with --out",

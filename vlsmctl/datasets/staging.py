@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import filecmp
-import hashlib
 import os
-import platform
 import shutil
 import time
 from collections.abc import Iterator
@@ -13,16 +11,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
-import psutil
-
+from vlsmctl.claims import HOST, STALE_SECONDS, is_running
 from vlsmctl.datasets.manifest import INFO, MANIFEST
 from vlsmctl.errors import UsageError
 
 FACTS = ".facts.jsonl"  # what was found in each picture, so that the next run need not look again
 PREVIEW, EXPORT = "preview.png", "medvlsm"  # made from a prepared set, and old when it is made anew
 OURS = ("images", "masks", MANIFEST, INFO, FACTS, PREVIEW, EXPORT)
-_STALE_SECONDS = 24 * 3600
-_HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:6]
 
 
 @contextmanager
@@ -31,7 +26,7 @@ def build_folder(target: Path) -> Iterator[Path]:
 
     Raises UsageError: another run is making that set, or the system refused to write (rights, space).
     """
-    work = target.parent / f".{target.name}.{_HOST}-{os.getpid()}-{uuid4().hex[:8]}.part"
+    work = target.parent / f".{target.name}.{HOST}-{os.getpid()}-{uuid4().hex[:8]}.part"
     try:
         work.mkdir(parents=True)
         for path in target.parent.glob(f".{target.name}.*.part"):
@@ -53,23 +48,15 @@ def _clear(path: Path, target: Path) -> None:
         begun = path.stat().st_mtime
     except FileNotFoundError:
         return  # it has just ended
-    if host == _HOST and process.isdecimal():
-        if _is_running(int(process), begun):
+    if host == HOST and process.isdecimal():
+        if is_running(int(process), begun):
             raise UsageError(
                 f"'{target}' is being made by another vlsmctl prepare, process {process}",
                 hint="wait for its end, or choose another place with --out or another name with --name",
             )
-    elif time.time() - begun < _STALE_SECONDS:
+    elif time.time() - begun < STALE_SECONDS:
         return
     shutil.rmtree(path, ignore_errors=True)
-
-
-def _is_running(process: int, since: float) -> bool:
-    """Whether that process is there; one that began later has only the same number."""
-    try:
-        return psutil.Process(process).create_time() <= since
-    except psutil.Error:
-        return False
 
 
 def _settle(target: Path, work: Path) -> None:

@@ -99,11 +99,13 @@ class Search:
     """What looking for scans gathers beside them.
 
     problems: inputs that are not there, folders that cannot be listed or hold the masks of an earlier run.
-    again: inputs that are files and lie below another input too, as found there, by their identity.
+    named: identities of the files that are inputs themselves. again: those that lie below another input
+    too, as found there.
     tallies: what was passed over below each input folder.
     """
 
     problems: list[Problem] = field(default_factory=list)
+    named: set[str] = field(default_factory=set)
     again: dict[str, Candidate] = field(default_factory=dict)
     tallies: defaultdict[Path, Tally] = field(default_factory=lambda: defaultdict(Tally))
 
@@ -122,9 +124,9 @@ def candidates(inputs: Sequence[Path], search: Search) -> Iterator[Candidate]:
     seen: dict[str, bool] = {}  # identity -> whether it is an input itself
     walked: set[str] = set()
     roots = list(_roots(inputs, search.problems))
-    inputs_themselves = {_identity(root) for root, named in roots if named}
+    search.named.update(_identity(root) for root, named in roots if named)
     for root, named in roots:
-        walk = _Walk(root, walked, inputs_themselves, search)
+        walk = _Walk(root, walked, search)
         for path, identity in [(root, _identity(root))] if named else walk.files():
             candidate = Candidate(len(seen), root, path, named, identity)
             if identity not in seen:
@@ -155,11 +157,10 @@ def _identity(path: Path) -> str:
 @dataclass(frozen=True)
 class _Walk:
     """Through the folders below one input. Links to folders are followed, each folder once: `walked` are
-    those that were walked already. inputs: identities of the files that are inputs themselves."""
+    those that were walked already."""
 
     root: Path
     walked: set[str]
-    inputs: set[str]
     search: Search
 
     def files(self) -> Iterator[tuple[Path, str]]:
@@ -183,7 +184,7 @@ class _Walk:
                 identity = _identity(path) if path.is_symlink() else os.path.normcase(path)
                 if not name.startswith("."):
                     yield Path(folder, name), identity
-                elif identity not in self.inputs and (why := _hidden(path)):
+                elif identity not in self.search.named and (why := _hidden(path)):
                     self.search.tallies[self.root].add(path, why)
 
     def _not_listed(self, error: OSError) -> None:

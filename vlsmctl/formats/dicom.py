@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from vlsmctl.files import atomic_folder
 from vlsmctl.formats.dicom_display import modality_values, windowed, without_padding
+from vlsmctl.formats.dicom_elements import naming_elements
 from vlsmctl.formats.dicom_frames import Arranged, arrange
 from vlsmctl.formats.dicom_geometry import Place, is_sheared, series_geometry
-from vlsmctl.formats.dicom_header import refusing_dicom
 from vlsmctl.formats.dicom_pixels import decoded, open_pixels
 from vlsmctl.formats.intensity import as_rgb, robust_range, to_grey
 from vlsmctl.formats.nifti_writing import write_grid
@@ -134,7 +134,7 @@ def _frame_reader(arranged: Arranged, window: Window | None) -> Callable[[int], 
         frame = decoded(file, source.index)
         if frame.ndim == 3:
             return frame
-        with refusing_dicom(source.path):
+        with naming_elements(source.path):
             return without_padding(file.header, frame, modality_values(file.header, scopes[number], frame))
 
     @cache
@@ -149,14 +149,14 @@ def _frame_reader(arranged: Arranged, window: Window | None) -> Callable[[int], 
         frame = decoded(file, source.index)
         if frame.ndim == 3:
             return np.ascontiguousarray(frame, np.uint8)
-        with refusing_dicom(source.path):
+        with naming_elements(source.path):
             values = modality_values(file.header, scopes[number], frame)
             grey = windowed(file.header, scopes[number], values) if window is None else to_grey(
                 values, window.low, window.high
             )  # fmt: skip
         if grey is None:
             grey = to_grey(values, *fallback())
-        inverted = file.header.PhotometricInterpretation == "MONOCHROME1"
+        inverted = file.layout.photometric == "MONOCHROME1"
         return as_rgb(255 - grey if inverted else grey)
 
     return read_frame

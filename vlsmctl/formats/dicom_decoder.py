@@ -19,8 +19,9 @@ import struct
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -43,15 +44,20 @@ _PREFERRED = {
 }
 _TRUSTED = ("pillow", "pydicom")  # these raise errors, and do nothing worse
 _SECONDS, _SECONDS_A_MEGAPIXEL = 6.0, 4.0
-_STARTING = 60.0  # seconds; its imports, from a slow disk
+_STARTING = 60.0  # seconds, until the helper says that it is ready: its imports, from a slow disk
 _LENGTHS = struct.Struct("<II")
 _START = "import sys; sys.path[:] = sys.argv[1:]; from vlsmctl.formats.dicom_decoder import serve; serve()"
 
 Options = Mapping[str, Any]
+Answer = tuple[bytes, bytes]
 
 
 class DecoderFailed(Exception):
     """A frame could not be decoded."""
+
+
+class NoDecoder(Exception):
+    """The helper does not start: no fault of the frame."""
 
 
 def is_jpeg_12(syntax: uid.UID, bits_stored: int) -> bool:
@@ -69,7 +75,8 @@ def can_decode(syntax: uid.UID, bits_stored: int) -> bool:
 def decode_frame(code: bytes, syntax: uid.UID, options: Options) -> NDArray[Any]:
     """One compressed frame -> stored values [H, W], or colours [H, W, 3].
 
-    options: what pydicom's decoders are told (rows, columns, bits_allocated ...). Raises DecoderFailed.
+    options: what pydicom's decoders are told (rows, columns, bits_allocated ...). Raises DecoderFailed, or
+    NoDecoder.
     """
     if _plugin(syntax) in _TRUSTED and not is_jpeg_12(syntax, int(options["bits_stored"])):
         try:
@@ -83,13 +90,14 @@ def decode_frame(code: bytes, syntax: uid.UID, options: Options) -> NDArray[Any]
             helper = _idle.pop()
         except IndexError:
             helper = _Helper()
-        answer = helper.ask(order, code, seconds)
+        ready = helper.is_ready()
+        answer = helper.ask(order, code, seconds) if ready else None
         if answer is not None:
             _idle.append(helper)
             return _unpacked(*answer)
         if helper.late:
             break
-    raise DecoderFailed
+    raise DecoderFailed if ready else NoDecoder
 
 
 class _Helper:
@@ -105,22 +113,30 @@ class _Helper:
         self._process = subprocess.Popen(  # noqa: S603 (our own interpreter and module)
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, **own_group
         )
-        self._started = False
+        self._ready = False
 
-    def ask(self, order: bytes, code: bytes, seconds: float) -> tuple[bytes, bytes] | None:
+    def is_ready(self) -> bool:
+        """Waits until it has started. If it does not, it is gone."""
+        if not self._ready:
+            self._ready = self._within(_STARTING, partial(_receive, self._process.stdout)) is not None
+        return self._ready
+
+    def ask(self, order: bytes, code: bytes, seconds: float) -> Answer | None:
         """The answer; None: there is none, and the process is gone."""
+        return self._within(seconds, partial(self._exchange, order, code))
+
+    def _exchange(self, order: bytes, code: bytes) -> Answer | None:
+        _send(self._process.stdin, order, code)
+        return _receive(self._process.stdout)
+
+    def _within(self, seconds: float, exchange: Callable[[], Answer | None]) -> Answer | None:
         self.late = False
-        if not self._started:
-            seconds, self._started = seconds + _STARTING, True
-        assert self._process.stdin is not None  # noqa: S101 (both are pipes)
-        assert self._process.stdout is not None  # noqa: S101
         timer = threading.Timer(seconds, self._give_up)
         timer.daemon = True
         timer.start()
         answer = None
         try:
-            _send(self._process.stdin, order, code)
-            answer = _receive(self._process.stdout)
+            answer = exchange()
         except OSError:  # a broken pipe
             pass
         finally:
@@ -156,11 +172,13 @@ if hasattr(os, "register_at_fork"):
 
 
 def serve() -> None:
-    """The helper's work: answers orders from stdin on stdout, until there are no more."""
+    """The helper's work: says that it is ready, then answers orders from stdin on stdout, until there are
+    no more."""
     for name in ("SIGINT", "SIGTERM"):  # it ends with the pipe
         signal.signal(getattr(signal, name), signal.SIG_IGN)
-    orders, answers = sys.stdin.buffer, sys.stdout.buffer
-    sys.stdout = sys.stderr  # nothing else may write between the answers
+    orders, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # nothing else may write between the answers, nor the decoders' own code
+    _send(answers, b"ready", b"")
     while (received := _receive(orders)) is not None:
         order = json.loads(received[0])
         try:
@@ -183,7 +201,7 @@ def _send(pipe: Any, head: bytes, content: bytes) -> None:
     pipe.flush()
 
 
-def _receive(pipe: Any) -> tuple[bytes, bytes] | None:
+def _receive(pipe: Any) -> Answer | None:
     lengths = pipe.read(_LENGTHS.size)
     if len(lengths) < _LENGTHS.size:
         return None

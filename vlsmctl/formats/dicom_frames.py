@@ -13,7 +13,16 @@ from pathlib import Path
 from typing import Any
 
 from vlsmctl.errors import UnreadableFile
-from vlsmctl.formats.dicom_display import Scope, numbers, stated_window
+from vlsmctl.formats.dicom_display import Scope, stated_lut, stated_window
+from vlsmctl.formats.dicom_elements import (
+    LAYOUT_ELEMENTS,
+    WrongElement,
+    item_of,
+    items_of,
+    naming_elements,
+    numbers,
+    text_of,
+)
 from vlsmctl.formats.dicom_geometry import (
     MOST_MM,
     Place,
@@ -23,15 +32,15 @@ from vlsmctl.formats.dicom_geometry import (
     slice_order,
     volume_faults,
 )
-from vlsmctl.formats.dicom_header import read_elements, refusing_dicom
-from vlsmctl.formats.dicom_pixels import CHECKED_ELEMENTS, frame_count, why_unreadable
+from vlsmctl.formats.dicom_header import read_elements
+from vlsmctl.formats.dicom_pixels import checked_layout
 from vlsmctl.formats.records import Found, Geometry
 from vlsmctl.quiet import without_warnings
 
 _GEOMETRY = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
 _THICKNESS = ("SliceThickness", "SpacingBetweenSlices")
 _GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
-_OPENING = (*CHECKED_ELEMENTS, "Modality", "SeriesDescription", *_GEOMETRY, *_THICKNESS, *_GROUPS)
+_OPENING = (*LAYOUT_ELEMENTS, "Modality", "SeriesDescription", *_GEOMETRY, *_THICKNESS, *_GROUPS)
 _NO_PLACE = f"no place (expected {', '.join(_GEOMETRY)})"
 
 
@@ -134,11 +143,9 @@ def _why_nowhere(files: Sequence[_File], without: int, count: int) -> str:
 
 def _read(path: Path) -> _File:
     header = read_elements(path, _OPENING)
-    with refusing_dicom(path):
-        reason = why_unreadable(path, header)
-        if reason:
-            raise UnreadableFile(f"{path}: {reason}")
-        count = frame_count(header)
+    layout = checked_layout(path, header)
+    with naming_elements(path):
+        count = layout.frames
         enhanced = any(name in header for name in _GROUPS)
         placed = list(_enhanced(header, count) if enhanced else _plain(header, count))
         reasons = [each for each, _ in placed if isinstance(each, str)]
@@ -148,13 +155,11 @@ def _read(path: Path) -> _File:
                 for index, (each, _) in enumerate(placed)
             ),
             scopes=tuple(scope for _, scope in placed),
-            shape=(int(header.Rows), int(header.Columns)),
+            shape=(layout.rows, layout.columns),
             nowhere=reasons[0] if reasons else None,
             clip=count > 1 and not enhanced,
-            modality=str(header.get("Modality") or "").strip().upper(),
-            description="".join(
-                filter(str.isprintable, str(header.get("SeriesDescription") or ""))
-            ).strip(),
+            modality=text_of(header, "Modality").upper(),
+            description=text_of(header, "SeriesDescription"),
         )
 
 
@@ -167,9 +172,10 @@ def _plain(header: Any, count: int) -> Iterator[tuple[Place | str, Scope]]:
 def _enhanced(header: Any, count: int) -> Iterator[tuple[Place | str, Scope]]:
     """The place and scope of each frame: by its own functional groups, else the shared ones, else the
     elements of the file itself."""
-    shared = (header.get(_GROUPS[0]) or [{}])[0]
-    own = header.get(_GROUPS[1]) or []
+    shared = item_of(header, _GROUPS[0]) or {}
+    own = items_of(header, _GROUPS[1])
     described = len(own) == count
+    little_endian = bool(header.file_meta.TransferSyntaxUID.is_little_endian)
     scope = cache(Scope)  # frames that say the same share one
     for index in range(count):
         groups = [own[index], shared] if described else [shared]
@@ -184,12 +190,14 @@ def _enhanced(header: Any, count: int) -> Iterator[tuple[Place | str, Scope]]:
         slope, intercept = (
             next(iter(numbers(values, name)), None) for name in ("RescaleSlope", "RescaleIntercept")
         )
-        yield where, scope(slope, intercept, stated_window(_macro(groups, "FrameVOILUTSequence") or {}))
+        shown = _macro(groups, "FrameVOILUTSequence") or {}
+        lut = stated_lut(shown, little_endian=little_endian)
+        yield where, scope(slope, intercept, stated_window(shown), lut)
 
 
 def _macro(groups: Sequence[Any], name: str) -> Any:
     """The item of a functional group, of the first that has one; else None."""
-    return next((group[name][0] for group in groups if group.get(name)), None)
+    return next((item for group in groups if (item := item_of(group, name))), None)
 
 
 def _place(scopes: Sequence[Any]) -> Place | str:
@@ -202,8 +210,8 @@ def _place(scopes: Sequence[Any]) -> Place | str:
             for scope, name in zip((position, orientation, measures), _GEOMETRY, strict=True)
         ]
         stated = [number for name in _THICKNESS for number in numbers(measures, name)]
-    except (ValueError, TypeError):  # their text may quote the header
-        return "no usable place: damaged numbers"
+    except WrongElement as error:
+        return f"no usable place: {error}"
     if not all(values):
         return _NO_PLACE
     thickness = next((each for each in stated if 0 < each < MOST_MM), None)

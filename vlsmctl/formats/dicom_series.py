@@ -123,21 +123,10 @@ def _parts(series: Sequence[DicomFile]) -> Iterator[list[DicomFile]]:
         ((-len(part), stack[0].number), part)  # the parts of a stack keep their order
         for kind in kinds.values()
         for parallel in _by_orientation(kind)
-        for stack in _stacks(parallel)
+        for stack in _by_folder(parallel)
         for part in _by_repeats(stack) or [stack]
     ]
     yield from (part for _, part in sorted(ranked, key=lambda pair: pair[0]))
-
-
-def _stacks(files: list[DicomFile]) -> list[list[DicomFile]]:
-    """Files that are not told apart by their folders; as many as there are folders, for those that are."""
-    stacks = _by_folder(files)
-    if len(stacks) > 1 and _by_repeats(files):
-        # One folder a slice, say: the folders are not what tells the repeats apart, unless each has all.
-        heights = len(set(_levels(files)))
-        if any(len(set(_levels(stack))) < heights for stack in stacks):
-            return [files]
-    return stacks
 
 
 def _by_repeats(files: Sequence[DicomFile]) -> list[list[DicomFile]] | None:
@@ -205,7 +194,8 @@ def _is_near(one: tuple[float, ...] | None, other: tuple[float, ...] | None) -> 
 
 
 def _by_folder(files: list[DicomFile]) -> list[list[DicomFile]]:
-    """The files together, or, where folders hold the same slices, in parts that do not."""
+    """The files together, or, where folders hold the same slices, in parts that do not; phases that are
+    told apart by their headers stay together."""
     folders = {file.folder for file in files}
     if len(folders) == 1 or not _overlap(files):
         return [files]
@@ -213,6 +203,12 @@ def _by_folder(files: list[DicomFile]) -> list[list[DicomFile]]:
     parts: dict[tuple[str, ...], list[DicomFile]] = defaultdict(list)
     for file in files:
         parts[file.folder.parts[depth : depth + 1]].append(file)
+    if _by_repeats(files):
+        # With a folder for each slice, say, it is not the folders that tell phases apart. They do where
+        # each of them has every position.
+        whole = len(set(_levels(files)))
+        if any(len(set(_levels(part))) < whole for part in parts.values()):
+            return [files]
     return [part for each in parts.values() for part in _by_folder(each)]
 
 

@@ -19,6 +19,8 @@ PICTURE_SUFFIXES = (
 NIFTI_SUFFIXES = (".nii.gz", ".nii", ".hdr", ".img", ".img.gz", ".hdr.gz")
 DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
 FORMATS = ("auto", "nifti", "png", "dicom-seg")
+# Further files of a case, `case1.overlay.png`: no scan's stem may end like that
+RESERVED = (".overlay", ".probability")
 # Folders with one file a frame: pictures, or slices each in its own place
 FRAMES_SUFFIX, SLICES_SUFFIX = ".frames", ".slices"
 _NATURAL = {"picture": ".png", "nifti": ".nii.gz", "dicom": ".seg.dcm"}
@@ -95,9 +97,13 @@ def output_stems(founds: Sequence[Found], suffixes: Sequence[str]) -> list[Path]
 
 
 def _stem(found: Found, *, keep_extension: bool) -> Path:
-    name = found.relative.name
-    if found.source == found.files[0] and not keep_extension:
-        name = name.removesuffix(scan_suffix(name))
+    name, bare = found.relative.name, found.relative.name
+    if found.source == found.files[0]:
+        bare = name.removesuffix(scan_suffix(name))
+    if not keep_extension and not bare.lower().endswith(RESERVED):
+        name = bare
+    elif name.lower().endswith(RESERVED):  # a folder, which has no extension to keep
+        name += "_"
     number = f"_{found.series_number}" if found.series_number > 1 else ""
     return found.relative.with_name(f"{name}{number}")
 

@@ -188,6 +188,7 @@ def open_nifti(found: Found, reading: Reading | None = None, view: SliceView | N
         geometry=Geometry(stored.affine_mm),
         read_frame=_frame_reader(stored, view, reading.window, count),
         write_volume=write_volume,
+        volumes=stored.volumes,
     )
 
 

@@ -167,6 +167,7 @@ class Scan:
     write_segments: (segments, origin, path) -> one DICOM SEG that refers to the source; for DICOM only.
         All writers are all or nothing: they leave nothing half-written under the final name.
     description: what the file says of itself, for the user's eyes alone (DICOM SeriesDescription).
+    volumes: of a 4D file, whose frames are those of one after another.
     """
 
     source: Path
@@ -180,6 +181,7 @@ class Scan:
     write_slices: Callable[[Frames, Path], None] | None = None
     write_segments: Callable[[Sequence[Segment], Origin, Path], None] | None = None
     description: str = ""
+    volumes: int = 1
 
 
 def check_frames(frames: Frames, count: int, shape: tuple[int, int]) -> None:

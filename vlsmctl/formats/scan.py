@@ -177,7 +177,7 @@ def _recognised(candidate: Candidate, search: Search) -> Found | DicomFile | Non
 
 def _pass_over(candidate: Candidate, search: Search, why: Why, reason: str) -> None:
     """Raises UnreadableFile for an input itself; of a folder, nobody asks why each file is no scan."""
-    if candidate.named:
+    if candidate.identity in search.named:
         raise UnreadableFile(reason)
     search.tallies[candidate.root].add(candidate.path, why)
 
@@ -215,11 +215,11 @@ def _dicom_file(candidate: Candidate, search: Search) -> DicomFile | None:
                 f"is {words}, whatever its name says; give it the extension {extension}"
             ) from error
         # What began like DICOM by chance is no more than any other file in a folder.
-        if candidate.named or scan_suffix(path.name) or has_preamble(path):
+        if candidate.identity in search.named or scan_suffix(path.name) or has_preamble(path):
             raise
         _pass_over(candidate, search, "other", _NO_SCAN)
         return None
-    if header.directory and not candidate.named:
+    if header.directory and candidate.identity not in search.named:
         return None
     if not header.image:
         _pass_over(candidate, search, "no image", _INDEX if header.directory else _NO_IMAGE)

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-IN_MEMORY = 16 * 2**20  # bytes of one spool; beyond it, a temporary file without a name
+IN_MEMORY = 4 * 2**20  # bytes of one spool; beyond it, a temporary file without a name
 
 
 class Spool:
     """Frames of one shape and dtype, appended one by one, read back any number of times (see
     `records.Frames`). Masks are kept as deflated bits (some kilobytes a frame), small integers deflated,
-    real numbers as they are; what exceeds 16 MiB lies in a temporary file that the system removes, in the
+    real numbers as they are; what exceeds 4 MiB lies in a temporary file that the system removes, in the
     folder that TMPDIR names. Threads may share it. What is read back may not be writeable.
 
     Raises OSError where that folder is full, ValueError for a frame of another shape or dtype and after
