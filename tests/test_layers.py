@@ -19,11 +19,12 @@ ROOT = Path(vlsmctl.__file__).parent
 LAYERS = {
     0: ("errors", "quiet", "files", "ahead", "network", "processors", "claims"),
     1: ("config", "runtime", "console", "formats"),
-    2: ("datasets", "batches", "preprocessing", "losses", "metrics", "mask_files", "presence", "adapters"),
+    2: ("datasets", "batches", "preprocessing", "losses", "metrics", "mask_files", "presence",
+        "adapters"),
     3: ("models",),
-    4: ("checkpoint", "runs", "resume", "training", "validation", "ledger", "predictor", "prompt_files", "cases",
-        "overlays", "writing", "prediction", "scoring", "evaluation",
-        "preview", "pretraining", "quickstart", "reproduce", "report", "export", "bench"),
+    4: ("checkpoint", "runs", "resume", "training", "validation", "ledger", "predictor", "prompt_files",
+        "cases", "overlays", "writing", "prediction", "scoring", "evaluation", "preview", "pretraining",
+        "quickstart", "reproduce", "report", "export", "bench"),
     5: ("cli", "commands", "__main__"),
 }  # fmt: skip
 LAYER_OF = {part: layer for layer, parts in LAYERS.items() for part in parts}

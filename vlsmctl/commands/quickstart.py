@@ -77,7 +77,7 @@ def _show(done: Quickstart, folder: Path) -> None:
     screen.print(
         f"\npicture: {done.preview}\nrun:     {done.run}\n{done.seconds:.0f} seconds\n\n"
         "next, with your own pictures and masks (folders images/ and masks/, equal names):\n"
-        '  vlsmctl prepare generic --raw MYDATA --name mydata --class "polyp"\n'
+        '  vlsmctl prepare mydata --raw MYDATA --class "polyp"\n'
         "  vlsmctl train --preset generic\n"
         "  vlsmctl eval\n"
         '  vlsmctl predict SCANS --prompt "polyp"',

@@ -22,7 +22,7 @@ from vlsmctl.formats.dicom_header import refusing_dicom
 # What `pixel_layout` looks at
 LAYOUT_ELEMENTS = (
     *("Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "PlanarConfiguration"),
-    *("BitsAllocated", "BitsStored", "PixelRepresentation", "PhotometricInterpretation"),
+    *("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PhotometricInterpretation"),
 )
 _BITS_ALLOCATED = (1, 8, 16, 32, 64)
 _MOST_FRAMES = 2**31 - 1
@@ -136,6 +136,9 @@ def pixel_layout(header: Any) -> Layout:
     allocated = whole(header, "BitsAllocated", 1, 64)
     if allocated not in _BITS_ALLOCATED:
         raise WrongElement(f"BitsAllocated is none of {', '.join(map(str, _BITS_ALLOCATED))}")
+    stored = whole(header, "BitsStored", 1, allocated, default=allocated)
+    if whole(header, "HighBit", 0, 63, default=stored - 1) != stored - 1:
+        raise WrongElement("HighBit is not BitsStored - 1: values that begin above bit 0 are not supported")
     return Layout(
         rows=whole(header, "Rows", 1, _WORD - 1),
         columns=whole(header, "Columns", 1, _WORD - 1),
@@ -143,7 +146,7 @@ def pixel_layout(header: Any) -> Layout:
         samples=samples,
         planar=whole(header, "PlanarConfiguration", 0, 1, default=0) if samples > 1 else 0,
         bits_allocated=allocated,
-        bits_stored=whole(header, "BitsStored", 1, allocated, default=allocated),
+        bits_stored=stored,
         signed=whole(header, "PixelRepresentation", 0, 1, default=0),
         photometric=str(value_of(header, "PhotometricInterpretation") or ""),
     )

@@ -16,8 +16,10 @@ from vlsmctl.formats.records import Geometry
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _ORTHONORMAL = 1e-3  # cosines are often written with few decimals
 _SAME = 1e-4
+# How far a slice may lie off an even spacing: positions are often written with two decimals.
 _ABSOLUTE, _RELATIVE = 0.01, 0.01  # mm; of the slice distance
-_DRIFT = 0.1  # of the slice distance
+_STEEPEST = 45  # degrees; gantries tilt by 30 at most
+_GAP = 3  # times the thickness of a slice
 MOST_MM, _LEAST_MM = 1e7, 1e-7  # what lies beyond is damage, and would overflow
 
 
@@ -90,11 +92,12 @@ def volume_faults(places: Sequence[Place]) -> str | None:
     """Why slices make no volume that can be trusted, everything in one line; None: they make one.
 
     places: in slice order. Slices make a volume when all are parallel, of the same pixel spacing, at
-    different positions, and one constant step apart (sideways too: a constant gantry tilt will do).
+    different positions, and one constant step apart (sideways too: a constant gantry tilt will do, up to
+    45 degrees). None may lie more than 0.01 mm, or 1 % of their distance, off the grid of the volume.
     """
     if len(places) < 2:
         return None
-    return "; ".join(_grid_faults(places) or _step_faults(places)) or None
+    return "; ".join(_grid_faults(places) or _step_faults(places) or _tilt_faults(places)) or None
 
 
 def same_positions(places: Sequence[Place]) -> int:
@@ -109,19 +112,25 @@ def series_geometry(places: Sequence[Place]) -> Geometry:
     """The one affine of a whole series; voxel index is (column, row, slice).
 
     places: in slice order, without `volume_faults`. A gantry tilt gives a sheared affine: the step from
-    slice to slice is the step between positions, whatever the normal. A single slice gets the thickness
-    that it states along its normal, else 1 mm, marked as assumed.
+    slice to slice is the step between positions, whatever the normal; positions are those of the straight
+    line that fits them best. A single slice gets the thickness that it states along its normal, else
+    1 mm, marked as assumed. Slices more than 3 times as far apart as they are thick have gaps.
     """
     first = places[0]
-    step = first.normal * (first.thickness or 1.0)
+    origin, step = first.position, first.normal * (first.thickness or 1.0)
     if len(places) > 1:
-        step = (places[-1].position - first.position) / (len(places) - 1)
+        origin, step = _line(np.array([each.position for each in places]))
     affine = np.eye(4)
     affine[:3, 0] = first.along_row * first.column_spacing
     affine[:3, 1] = first.along_column * first.row_spacing
     affine[:3, 2] = step
-    affine[:3, 3] = first.position
-    return Geometry(_LPS_TO_RAS @ affine, len(places) == 1 and first.thickness is None)
+    affine[:3, 3] = origin
+    thickest = max((each.thickness for each in places if each.thickness is not None), default=None)
+    return Geometry(
+        _LPS_TO_RAS @ affine,
+        thickness_assumed=len(places) == 1 and first.thickness is None,
+        gaps=thickest is not None and float(step @ first.normal) > _GAP * thickest,
+    )
 
 
 def is_sheared(affine: NDArray[np.float64]) -> bool:
@@ -149,10 +158,12 @@ def _step_faults(places: Sequence[Place]) -> list[str]:
     distances = steps @ normal
     if duplicates := same_positions(places):
         return [f"{duplicates} of its {len(places)} slices lie at the position of another one"]
-    tolerance = max(_ABSOLUTE, _RELATIVE * float(np.median(distances)))
+    distance = float(np.median(distances))
+    # A step is off by the rounding of two positions.
+    tolerance = max(2 * _ABSOLUTE, _RELATIVE * distance)
     shifts = steps - np.outer(distances, normal)
     faults = []
-    if np.abs(distances - np.median(distances)).max() > tolerance:
+    if np.abs(distances - distance).max() > tolerance:
         faults.append(
             f"the distance from slice to slice changes ({_span(distances)} mm): "
             "slices are missing, or it is several series in one"
@@ -163,12 +174,42 @@ def _step_faults(places: Sequence[Place]) -> list[str]:
             f"the sideways shift from slice to slice changes ({_span(lengths)} mm), "
             "as with a changing gantry tilt"
         )
-    straight = np.linspace(positions[0], positions[-1], len(positions))
-    drift = float(np.linalg.norm(positions - straight, axis=1).max())
+    origin, step = _line(positions)
+    even = origin + np.outer(np.arange(len(positions)), step)
+    drift = float(np.linalg.norm(positions - even, axis=1).max())
     # Steps that each pass may still add up to a slice that lies elsewhere than one affine says.
-    if not faults and drift > max(_ABSOLUTE, _DRIFT * float(np.median(distances))):
+    if not faults and drift > max(_ABSOLUTE, _RELATIVE * distance):
         faults.append(f"its slices lie up to {drift:.2f} mm off an even spacing")
     return faults
+
+
+def _tilt_faults(places: Sequence[Place]) -> list[str]:
+    """Of slices without other faults: a step that leads sideways rather than from slice to slice."""
+    _, step = _line(np.array([each.position for each in places]))
+    normal = places[0].normal
+    along = float(step @ normal)
+    angle = float(np.degrees(np.arctan2(np.linalg.norm(step - along * normal), along)))
+    if angle <= _STEEPEST:
+        return []
+    return [
+        f"its slices follow one another at {angle:.1f} degrees to their normal, "
+        f"and no gantry tilts by more than {_STEEPEST}"
+    ]
+
+
+def _line(positions: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The evenly spaced points nearest to some (least squares): the first, and the step to the next.
+
+    positions: float64 [N, 3], at least 2.
+    """
+    step = (positions[-1] - positions[0]) / (len(positions) - 1)
+    number = np.arange(len(positions))
+    # What is left to fit is 0 where positions are exact, and so is the correction.
+    rest = positions - positions[0] - np.outer(number, step)
+    centred = number - number.mean()
+    correction = centred @ rest / (centred @ centred)
+    origin = positions[0] + rest.mean(axis=0) - number.mean() * correction
+    return origin, step + correction
 
 
 def _span(lengths: NDArray[np.float64]) -> str:

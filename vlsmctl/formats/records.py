@@ -21,10 +21,13 @@ class Geometry:
         right, y to the front, z to the head). May be oblique or sheared (gantry tilt).
     thickness_assumed: whether the third column of the affine has a length that the file does not state
         (a single slice without thickness): good for placing the mask, not for measuring.
+    gaps: whether there is more between two slices than the file says that they show (slices much thinner
+        than they are apart): good for placing the mask, not for measuring.
     """
 
     affine: NDArray[np.float64]
     thickness_assumed: bool = False
+    gaps: bool = False
 
     @property
     def spacing(self) -> tuple[float, float, float]:
@@ -34,8 +37,9 @@ class Geometry:
 
     @property
     def voxel_ml(self) -> float | None:
-        """Volume of one voxel, ml, true for sheared grids too; None where the thickness is assumed."""
-        if self.thickness_assumed:
+        """Volume of one voxel, ml, true for sheared grids too; None where the thickness is assumed, or
+        there are gaps."""
+        if self.thickness_assumed or self.gaps:
             return None
         return abs(float(np.linalg.det(self.affine[:3, :3]))) / 1000
 
