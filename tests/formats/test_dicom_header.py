@@ -20,7 +20,7 @@ from pydicom.uid import (
     generate_uid,
 )
 
-from tests.formats.generators import write_dicom
+from tests.formats.generators import plane, write_dicom, write_enhanced
 from vlsmctl.errors import UnreadableFile
 from vlsmctl.formats import dicom_header
 from vlsmctl.formats.dicom_header import is_dicom, read_dataset, read_elements, read_header
@@ -110,6 +110,46 @@ def test_a_place_in_the_wrong_numbers_is_stated_but_not_known(
     header = read_header(path)
     assert header.orientation is None
     assert header.positioned
+
+
+def test_what_tells_whom_and_what_an_image_shows_is_kept_for_comparing_alone(tmp_path: Path) -> None:
+    elements: dict[str, Any] = {
+        **{"PatientID": "SECRET-1", "PatientName": "Secret^Person", "IssuerOfPatientID": None},
+        **{"FrameOfReferenceUID": "1.2.77", "ImageType": ["ORIGINAL", "", "axial", "OTHER"]},
+    }
+    header = read_header(write_dicom(tmp_path / "a", PIXELS, **elements))
+    patient, (issuer, name, frame_of_reference, *image_type) = header.marks[0], header.marks[1:]
+    assert (issuer, frame_of_reference, image_type) == (None, "1.2.77", ["ORIGINAL", None, "AXIAL"])
+    assert isinstance(patient, bytes)
+    assert isinstance(name, bytes)
+    assert not any(secret in repr((header, header.marks)).upper() for secret in ("SECRET", "PERSON"))
+    assert "marks" not in repr(header)
+    # The same in another way of writing, and in another encoding
+    again = {**elements, "PatientName": "SECRET^PERSON^^", "PatientID": " SECRET-1"}
+    for syntax in (ImplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian):
+        assert read_header(_stored(tmp_path / "b", syntax, **again)).marks == header.marks
+    other = read_header(write_dicom(tmp_path / "c", PIXELS, **{**elements, "PatientID": "SECRET-2"}))
+    assert [a == b for a, b in zip(other.marks, header.marks, strict=True)] == [False] + [True] * 6
+    none = dict.fromkeys(elements)
+    assert read_header(write_dicom(tmp_path / "d", PIXELS, **none)).marks == (None,) * 7
+
+
+def test_what_the_groups_of_an_enhanced_image_of_one_frame_say(tmp_path: Path) -> None:
+    own = {
+        **plane((1, 2, 3)),
+        "MREchoSequence": {"EffectiveEchoTime": 4.5},
+        "FrameContentSequence": {"FrameAcquisitionNumber": 7, "TemporalPositionIndex": 2},
+        "MRDiffusionSequence": {"DiffusionBValue": 1000.0},
+    }
+    shared = {**plane((9, 9, 9), (1, 0, 0, 0, 0, -1)), "PixelMeasuresSequence": {"PixelSpacing": [1, 2]}}
+    path = write_enhanced(tmp_path / "a", PIXELS[np.newaxis], [own], shared, EchoTime=99)
+    header = read_header(path)
+    assert (header.position, header.spacing) == ((1, 2, 3), (1, 2))
+    assert header.orientation == (1, 0, 0, 0, 0, -1)
+    assert header.positioned
+    assert header.repeats == (7, 2, None, 4.5, 1000, None)
+    several = write_enhanced(tmp_path / "b", np.stack([PIXELS] * 2), [own, own], shared)
+    assert read_header(several).position is None  # of each, its own
 
 
 def test_what_tells_repeats_apart_is_read_and_refuses_no_image(tmp_path: Path) -> None:

@@ -34,6 +34,7 @@ def _header(z: float = 0.0, **changes: Any) -> Header:
         "enhanced": False,
         "directory": False,
         "image": True,
+        "marks": (None,) * 7,
     }
     return Header(**{**values, **changes})
 
@@ -108,7 +109,7 @@ def test_multi_frame_enhanced_and_unplaced_pictures_are_scans_of_their_own() -> 
         "us/a.dcm": _unplaced(frames=30, modality="US"),
         "us/b.dcm": _unplaced(modality="US", instance="1"),
         "us/c.dcm": _unplaced(modality="US", instance="2"),
-        "us/d.dcm": _header(4, enhanced=True),
+        "us/d.dcm": _unplaced(enhanced=True, instance="4"),
         "us/e.dcm": _unplaced(sop_class=CAPTURE, instance="3"),
         "us/f.dcm": _header(5, series=""),
     }
@@ -278,7 +279,6 @@ def test_the_first_element_that_tells_all_apart_is_taken() -> None:
 @pytest.mark.parametrize(
     "values",
     [
-        {"0a": 1, "0b": 2, "1a": 1, "1b": 2, "2a": 1},  # a slice is missing
         {"0a": 1, "0b": 2, "1a": 1, "1b": 1},
         {"0a": 1, "0b": 2, "1a": 2, "1b": 3},
         {"0a": 1, "0b": 2, "1a": 1, "1b": None},
@@ -289,6 +289,13 @@ def test_the_first_element_that_tells_all_apart_is_taken() -> None:
 def test_what_is_told_apart_incompletely_stays_one(values: dict[str, float | None]) -> None:
     files = {name: _repeated(float(name[0]), AcquisitionNumber=value) for name, value in values.items()}
     assert _sizes(files) == [len(values)]
+
+
+def test_acquisitions_of_unlike_length_that_overlap_are_told_apart() -> None:
+    files = {
+        f"{phase}{z}": _repeated(z, AcquisitionNumber=phase) for phase in (1, 2) for z in range(3 + phase)
+    }
+    assert sorted(_sizes(files)) == [4, 5]
 
 
 def test_a_series_of_two_acquisitions_one_below_the_other_is_one_volume() -> None:
@@ -308,7 +315,7 @@ def test_phases_are_found_where_each_slice_has_its_folder_and_in_each_copy() -> 
 def test_patients_who_share_identifiers_are_not_mixed_by_what_tells_phases_apart() -> None:
     # Each value has every position once, but half of them of the one and half of the other
     files = {
-        f"patient{who}/{z}": _repeated(z, AcquisitionNumber=(z + who) % 2, EchoTime=who)
+        f"patient{who}/{z}": _repeated(z + 0.002 * who, TriggerTime=(z + who) % 2)
         for who in (0, 1)
         for z in range(4)
     }

@@ -9,9 +9,10 @@ from typing import Annotated, Any
 import typer
 
 from vlsmctl.commands.model_choice import (
-    CPU_BATCH,
-    GPU_BATCH,
-    READERS,
+    RUNNING,
+    BatchSize,
+    Device,
+    Workers,
     check_choice,
     chosen_predictor,
     usual_batch,
@@ -35,24 +36,12 @@ def bench(
     frames: Annotated[int, typer.Option(min=1, help="Slices of the volume; pictures.")] = 64,
     size: Annotated[int, typer.Option(min=16, help="Pixels along each side of them.")] = 512,
     repeats: Annotated[int, typer.Option(min=1, help="Times each part is measured.")] = 3,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
-    batch_size: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help=f"Frames at once. Default: {CPU_BATCH} on a CPU, {GPU_BATCH} on a GPU.",
-            show_default=False,
-        ),
-    ] = None,
-    workers: Annotated[
-        int | None,
-        typer.Option(
-            min=0,
-            help=f"Threads that read; 0: none, read between batches. Default: up to {READERS}.",
-            show_default=False,
-        ),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    device: Device = "auto",
+    batch_size: BatchSize = None,
+    workers: Workers = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON document.", rich_help_panel=RUNNING)
+    ] = False,
 ) -> None:
     """Measure predict on a volume and on pictures that it draws, against the bare model."""
     check_choice(run, adapter, model)

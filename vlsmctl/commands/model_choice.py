@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from vlsmctl.console import console
 from vlsmctl.errors import UsageError
@@ -16,6 +18,27 @@ if TYPE_CHECKING:
 
 CPU_BATCH, GPU_BATCH = 4, 16  # frames
 READERS = 4  # threads, where there are as many processors
+RUNNING = "Running"  # the panel of these options
+
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.", rich_help_panel=RUNNING)]
+BatchSize = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help=f"Frames at once. Default: {CPU_BATCH} on a CPU, {GPU_BATCH} on a GPU.",
+        show_default=False,
+        rich_help_panel=RUNNING,
+    ),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        help=f"Threads that read; 0: none, read between batches. Default: up to {READERS}.",
+        show_default=False,
+        rich_help_panel=RUNNING,
+    ),
+]
 
 
 def check_choice(run: Path | None, adapter: Path | None, model: str | None) -> None:

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vlsmctl.commands.model_choice import (
-    CPU_BATCH,
-    GPU_BATCH,
-    READERS,
+    RUNNING,
+    BatchSize,
+    Device,
+    Workers,
     check_choice,
     chosen_predictor,
     usual_batch,
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
     from vlsmctl.predictor import Predictor
 
 
-INPUTS, MODEL, READING, WRITING, RUNNING = "Prompts", "Model", "Reading", "Writing", "Running"
+INPUTS, MODEL, READING, WRITING = "Prompts", "Model", "Reading", "Writing"
 
 
 def predict(
@@ -196,27 +197,9 @@ def predict(
         bool,
         typer.Option("--overwrite", help="Do again what is done already.", rich_help_panel=WRITING),
     ] = False,
-    device: Annotated[
-        str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.", rich_help_panel=RUNNING)
-    ] = "auto",
-    batch_size: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help=f"Frames at once. Default: {CPU_BATCH} on a CPU, {GPU_BATCH} on a GPU.",
-            show_default=False,
-            rich_help_panel=RUNNING,
-        ),
-    ] = None,
-    workers: Annotated[
-        int | None,
-        typer.Option(
-            min=0,
-            help=f"Threads that read; 0: none, read between batches. Default: up to {READERS}.",
-            show_default=False,
-            rich_help_panel=RUNNING,
-        ),
-    ] = None,
+    device: Device = "auto",
+    batch_size: BatchSize = None,
+    workers: Workers = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON document.", rich_help_panel=RUNNING)
     ] = False,

@@ -42,6 +42,12 @@ _WORDS: dict[Why, tuple[str, str]] = {  # of one, of several; in the order in wh
 }
 _EXTENSION = re.compile(r"\.(?=.*[a-z])[a-z0-9]{1,8}")  # with a letter: the end of a UID is none
 _EXTENSIONS_NAMED = 3
+# What lies beside slices without an extension, and never was one
+_SIDE_FILE = re.compile(
+    r"(readme.*|dicomdir|version|lockfile|licen[cs]e|copying|notice|authors|contents|changes|changelog"
+    r"|(md5|sha(1|256|512))sums?)([^a-z0-9].*)?$",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True)
@@ -67,8 +73,7 @@ class Tally:
     def add(self, path: Path, why: Why) -> None:
         self.files[why] += 1
         if why == "other":
-            extension = path.suffix.lower()
-            self.extensions[extension if _EXTENSION.fullmatch(extension) else ""] += 1
+            self.extensions[_extension(path)] += 1
 
     def reason(self) -> str | None:
         """Everything in one line; None where nothing was passed over."""
@@ -101,13 +106,37 @@ class Search:
     problems: inputs that are not there, folders that cannot be listed or hold the masks of an earlier run.
     named: identities of the files that are inputs themselves. again: those that lie below another input
     too, as found there.
-    tallies: what was passed over below each input folder.
+    tallies: what was passed over below each input folder. unknown: of that, what is no scan by its name
+    or content, until `tell_lost_slices`.
     """
 
     problems: list[Problem] = field(default_factory=list)
     named: set[str] = field(default_factory=set)
     again: dict[str, Candidate] = field(default_factory=dict)
     tallies: defaultdict[Path, Tally] = field(default_factory=lambda: defaultdict(Tally))
+    unknown: list[Candidate] = field(default_factory=list)
+
+    def pass_over(self, candidate: Candidate, why: Why) -> None:
+        if why == "other":
+            self.unknown.append(candidate)
+        else:
+            self.tallies[candidate.root].add(candidate.path, why)
+
+    def tell_lost_slices(self, images: Iterable[Path]) -> None:
+        """What is unknown becomes a Problem where it may have been a slice, else it is counted. It may,
+        beside a DICOM image: with no extension, or with that of the image. images: DICOM files."""
+        endings = defaultdict(set)
+        for path in images:
+            endings[path.parent].add(_extension(path))
+        for candidate in self.unknown:
+            path = candidate.path
+            beside = endings.get(path.parent)
+            if beside and _extension(path) in {"", *beside} and not _SIDE_FILE.match(path.name):
+                reason = f"{_lost(path)}, and lies among DICOM images: it may have been a slice"
+                self.problems.append(Problem(path, reason))
+            else:
+                self.tallies[candidate.root].add(path, "other")
+        self.unknown.clear()
 
     def passed_over(self) -> list[Problem]:
         """One harmless Problem for each input folder in which something was passed over."""
@@ -136,6 +165,12 @@ def candidates(inputs: Sequence[Path], search: Search) -> Iterator[Candidate]:
                 search.again.setdefault(identity, candidate)
 
 
+def searched_folder(path: Path) -> Path:
+    """What an input stands for: itself, except that a file named DICOMDIR stands for the folder that it
+    lies in, which is searched."""
+    return path.parent if path.name.lower() == _INDEX and path.is_file() else path
+
+
 def _roots(inputs: Iterable[Path], problems: list[Problem]) -> Iterator[tuple[Path, bool]]:
     """Each input that is there, and whether it is a single file."""
     for root in inputs:
@@ -144,10 +179,8 @@ def _roots(inputs: Iterable[Path], problems: list[Problem]) -> Iterator[tuple[Pa
         except (OSError, ValueError):  # not there, in a folder that may not be entered, or no path at all
             problems.append(Problem(root, "there is no such file or folder, or it may not be read"))
             continue
-        if stat.S_ISREG(mode) and root.name.lower() == _INDEX:
-            yield root.parent, False
-        else:
-            yield root, not stat.S_ISDIR(mode)
+        folder = searched_folder(root)
+        yield folder, folder == root and not stat.S_ISDIR(mode)
 
 
 def _identity(path: Path) -> str:
@@ -198,6 +231,20 @@ class _Walk:
             self.search.tallies[self.root].hidden_folders += 1
             return False
         return True
+
+
+def _extension(path: Path) -> str:
+    """In lower case; "" for none, and for what is none, such as the last part of a UID."""
+    extension = path.suffix.lower()
+    return extension if _EXTENSION.fullmatch(extension) else ""
+
+
+def _lost(path: Path) -> str:
+    try:
+        empty = not path.stat().st_size
+    except OSError:
+        empty = False
+    return "the file is empty (0 bytes)" if empty else "not a DICOM file"
 
 
 def _hidden(path: Path) -> Why | None:

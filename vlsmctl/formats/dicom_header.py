@@ -16,7 +16,7 @@ import struct
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
@@ -35,6 +35,7 @@ from pydicom.uid import (
 )
 
 from vlsmctl.errors import UnreadableFile
+from vlsmctl.formats.dicom_marks import GROUPS, PATIENT, Stated, group_values, patient_marks
 from vlsmctl.quiet import without_warnings
 
 # pydicom's messages quote header values, which are patient data: none may reach a log.
@@ -56,7 +57,7 @@ REPEATS = (
 _FINDING = (
     *_PLAUSIBLE,
     *("SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "Modality", "ImageType"),
-    *("NumberOfFrames", *_GEOMETRY, *REPEATS),
+    *("NumberOfFrames", "FrameOfReferenceUID", *PATIENT, *_GEOMETRY, *REPEATS),
 )
 # What has rows and columns, or a modality of its own, and is nothing to segment
 _NOT_SCANS = (
@@ -78,8 +79,10 @@ class Header:
     columns; spacing: mm from row to row, then from column to column; each None where it is not stated in
     as many finite numbers. positioned: states all three, right or wrong. repeats: the values of REPEATS,
     None for what is not stated as one finite number. localiser: a scout, by its ImageType. enhanced: with
-    functional groups. directory: a DICOMDIR. image: has rows and columns, and is no mask, dose, report or
-    plan.
+    functional groups (what they say of a single frame is in the fields above). directory: a DICOMDIR.
+    image: has rows and columns, and is no mask, dose, report or plan. marks: what images that belong
+    together agree in, for comparing alone: the patient as digests of this process, the frame of reference,
+    the first three values of ImageType; None for what is not stated.
     """
 
     study: str
@@ -98,6 +101,7 @@ class Header:
     enhanced: bool
     directory: bool
     image: bool
+    marks: tuple[bytes | str | None, ...] = field(repr=False)
 
 
 def has_preamble(path: Path) -> bool:
@@ -125,7 +129,10 @@ def read_header(path: Path) -> Header:
                 raise UnreadableFile(
                     f"{path}: cut off or damaged: it should hold an image, and states no size of one"
                 )
-        return _header_of(header, sop_class)
+        groups: dict[str, Any] = {}
+        if _is_enhanced(sop_class) and _frames(header) == 1:
+            groups = group_values(_parsed(path, GROUPS, _at_pixels))
+        return _header_of(header, sop_class, groups)
 
 
 def read_elements(path: Path, names: Sequence[str]) -> Any:
@@ -303,10 +310,11 @@ def _is_directory(meta: Any) -> bool:
     return str(meta.get("MediaStorageSOPClassUID", "")) == _DIRECTORY
 
 
-def _header_of(header: Any, sop_class: UID) -> Header:
+def _header_of(header: Any, sop_class: UID, groups: dict[str, Any]) -> Header:
     modality = _text(header, "Modality").upper()
     shape = _shape(header)
-    kinds = header.get("ImageType") or []
+    stated = Stated(header, groups)
+    image_type = _image_type(header)
     return Header(
         study=_text(header, "StudyInstanceUID"),
         series=_text(header, "SeriesInstanceUID"),
@@ -314,17 +322,33 @@ def _header_of(header: Any, sop_class: UID) -> Header:
         sop_class=str(sop_class),
         modality=modality,
         shape=shape or (0, 0),
-        frames=max(1, int(header.get("NumberOfFrames") or 1)),
-        position=_numbers(header, "ImagePositionPatient", 3),
-        orientation=_numbers(header, "ImageOrientationPatient", 6),
-        spacing=_numbers(header, "PixelSpacing", 2),
-        positioned=all(header.get(name) for name in _GEOMETRY),
-        repeats=tuple(_number(header, name) for name in REPEATS),
-        localiser=not isinstance(kinds, str) and "LOCALIZER" in [str(kind).upper() for kind in kinds[2:3]],
-        enhanced="Enhanced" in sop_class.name,
+        frames=_frames(header),
+        position=_numbers(stated, "ImagePositionPatient", 3),
+        orientation=_numbers(stated, "ImageOrientationPatient", 6),
+        spacing=_numbers(stated, "PixelSpacing", 2),
+        positioned=all(stated.get(name) for name in _GEOMETRY),
+        repeats=tuple(_number(stated, name) for name in REPEATS),
+        localiser=image_type[2] == "LOCALIZER",
+        enhanced=_is_enhanced(sop_class),
         directory=_is_directory(header.file_meta),
         image=bool(shape) and modality not in _NOT_SCANS and sop_class not in _NOT_SCAN_CLASSES,
+        marks=(*patient_marks(header), _text(header, "FrameOfReferenceUID") or None, *image_type),
     )
+
+
+def _is_enhanced(sop_class: UID) -> bool:
+    return "Enhanced" in sop_class.name
+
+
+def _frames(header: Any) -> int:
+    return max(1, int(header.get("NumberOfFrames") or 1))
+
+
+def _image_type(header: Any) -> tuple[str | None, ...]:
+    """The first three values: original or derived, primary or secondary, and what else."""
+    values = header.get("ImageType") or []
+    kinds = [values] if isinstance(values, str) else [str(value).strip().upper() for value in values]
+    return tuple(kind or None for kind in [*kinds, "", "", ""][:3])
 
 
 def _shape(header: Any) -> tuple[int, int] | None:

@@ -3,22 +3,29 @@
 The rules, in this order:
 
 - A file that repeats another one of its folder, byte for byte, is passed over, and said.
-- A file of several frames, an enhanced one, and one that states no place and is of no modality whose
-  images stack (a photograph, most ultrasound, a captured screen) is a scan of its own.
+- A file of several frames, an enhanced one without a place, and one that states no place and is of no
+  modality whose images stack (a photograph, most ultrasound, a captured screen) is a scan of its own.
 - Of all others, the files of one study and series make a scan; apart stand images of another size, of
-  another orientation (so do slices of another gantry tilt), and localisers.
+  another orientation (so do slices of another gantry tilt), localisers, enhanced images, and all that is
+  another image altogether: of another patient, frame of reference, ImageType (its first three values),
+  temporal position, diffusion b-value, or echo (times that differ by 1 % are rounded, not others; a
+  temporal position or echo number for each slice is a number of the slice). Where files differ so, those
+  that do not say stand apart too; where all that say it agree, the others join them.
 - Such a scan may lie in several folders below one input, as discs and archives export it, and is then
   named after the deepest folder above them all; unless two of the folders hold the same slice, by its
   identifier or its place: then they are copies, or other things of equal identifiers, and stand apart.
 - Where every position of such a scan occurs equally often (acquisitions, phases or echoes in one series),
   it is taken apart by the first element of `dicom_header.REPEATS` that does so completely: each of its
   values has every position once. Where none does, it stays one scan (which makes no volume).
+- Otherwise acquisitions that overlap along the stack stand apart: all, where any two do. Those that follow
+  one another, as the positions of a table do, are one scan.
 - Files below different inputs stand apart; files that are inputs themselves join.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -27,6 +34,7 @@ from functools import cached_property
 from itertools import pairwise
 from operator import mul
 from pathlib import Path
+from typing import Any
 
 from vlsmctl.formats.dicom_header import REPEATS, Header
 from vlsmctl.formats.records import Found, Problem
@@ -37,6 +45,10 @@ VOLUMETRIC = ("CT", "MR", "PT", "NM")
 # by less, tilts of a gantry by more.
 SAME_DIRECTION = 1e-3
 _SAME_HEIGHT = 0.01  # mm
+# What makes another image, of the elements in REPEATS; and which of these may also number slices through
+_IMAGES = ("EchoTime", "EchoNumbers", "TemporalPositionIdentifier", "DiffusionBValue")
+_NUMBERS = ("EchoNumbers", "TemporalPositionIdentifier")
+_SAME_VALUE = 0.01  # relative: echo times are written with the noise of their measurement
 _CAPTURED = "1.2.840.10008.5.1.4.1.1.7"
 _CHUNK = 2**20
 
@@ -88,7 +100,7 @@ def group_scans(
 
 def is_alone(header: Header) -> bool:
     """Whether an image cannot be a slice of a volume that lies in several files."""
-    if header.frames > 1 or header.enhanced or not header.series:
+    if header.frames > 1 or not header.series or (header.enhanced and not header.positioned):
         return True
     captured = header.sop_class == _CAPTURED or header.sop_class.startswith(f"{_CAPTURED}.")
     return not header.positioned and (captured or header.modality not in VOLUMETRIC)
@@ -116,17 +128,86 @@ def _without_copies(
 
 def _parts(series: Sequence[DicomFile]) -> Iterator[list[DicomFile]]:
     """One series into its scans: the largest first, which takes the plain name."""
-    kinds: dict[tuple[tuple[int, int], bool], list[DicomFile]] = defaultdict(list)
-    for file in series:
-        kinds[file.header.shape, file.header.localiser].append(file)
     ranked = [
-        ((-len(part), stack[0].number), part)  # the parts of a stack keep their order
-        for kind in kinds.values()
+        ((-len(part), parallel[0].number), part)  # the parts of a stack keep their order
+        for kind in _by_kind(series)
         for parallel in _by_orientation(kind)
-        for stack in _by_folder(parallel)
-        for part in _by_repeats(stack) or [stack]
+        for image in _by_image(parallel)
+        for stack in _by_folder(image)
+        for part in _by_repeats(stack) or _by_acquisition(stack)
     ]
     yield from (part for _, part in sorted(ranked, key=lambda pair: pair[0]))
+
+
+def _by_kind(series: Sequence[DicomFile]) -> list[list[DicomFile]]:
+    """Apart by size and kind, and by the `marks` of whom and what they show."""
+    kinds: dict[tuple[object, ...], list[DicomFile]] = defaultdict(list)
+    for file in series:
+        kinds[file.header.shape, file.header.localiser, file.header.enhanced].append(file)
+    groups = list(kinds.values())
+    for mark in range(len(series[0].header.marks)):
+        groups = [
+            part for group in groups for part in _apart(group, [file.header.marks[mark] for file in group])
+        ]
+    return groups
+
+
+def _by_image(files: list[DicomFile]) -> list[list[DicomFile]]:
+    """Parallel slices apart by the elements that make another image, in the order of their values."""
+    groups = [files]
+    for name in _IMAGES:
+        groups = [part for group in groups for part in _apart(group, _image_values(group, name))]
+    return groups
+
+
+def _image_values(files: Sequence[DicomFile], name: str) -> list[float | None]:
+    """An element of each file, near values made equal; None for all where it numbers the slices."""
+    values = [file.header.repeats[REPEATS.index(name)] for file in files]
+    known = sorted({value for value in values if value is not None})
+    if name in _NUMBERS and len(known) > 2:
+        levels = _levels(files)
+        if len(known) == len(set(levels)) == len(set(zip(values, levels, strict=False))):
+            return [None] * len(files)
+    nearest = {}
+    first = -math.inf
+    for value in known:
+        if value - first > _SAME_VALUE * abs(value):
+            first = value
+        nearest[value] = first
+    return [None if value is None else nearest[value] for value in values]
+
+
+def _apart(files: list[DicomFile], values: Sequence[Any]) -> list[list[DicomFile]]:
+    """Files by their values: numbers sorted, others in the order of the files, None last; together where
+    all that are known are the same."""
+    known = dict.fromkeys(value for value in values if value is not None)
+    if len(known) < 2:
+        return [files]
+    in_order = sorted(known) if all(isinstance(value, float) for value in known) else list(known)
+    parts: dict[Any, list[DicomFile]] = {value: [] for value in (*in_order, None)}
+    for file, value in zip(files, values, strict=True):
+        parts[value].append(file)
+    return [part for part in parts.values() if part]
+
+
+def _by_acquisition(files: list[DicomFile]) -> list[list[DicomFile]]:
+    """Slices together, or apart by acquisition, where two of these overlap along the normal."""
+    values = [file.header.repeats[REPEATS.index("AcquisitionNumber")] for file in files]
+    parts = _apart(files, values)
+    levels = dict(zip((file.number for file in files), _levels(files), strict=False))
+    if len(parts) < 2 or not levels:
+        return [files]
+    extents = sorted(
+        (min(heights), max(heights))
+        for part in parts
+        if (heights := [levels[file.number] for file in part])
+    )
+    highest = -1
+    for low, high in extents:
+        if low < highest:
+            return parts
+        highest = max(highest, high)
+    return [files]
 
 
 def _by_repeats(files: Sequence[DicomFile]) -> list[list[DicomFile]] | None:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from vlsmctl.errors import UnreadableFile
 from vlsmctl.formats.beginnings import by_content
-from vlsmctl.formats.candidates import Candidate, Search, Why, candidates
+from vlsmctl.formats.candidates import Candidate, Search, Why, candidates, searched_folder
 from vlsmctl.formats.dicom import open_dicom
 from vlsmctl.formats.dicom_header import has_preamble, is_dicom, read_header
 from vlsmctl.formats.dicom_series import DicomFile, group_scans, is_alone
@@ -36,6 +36,7 @@ __all__ = [
     "describe",
     "find_scans",
     "open_scan",
+    "searched_folder",
 ]
 
 OPENERS: dict[str, Callable[[Found, Reading], Scan]] = {
@@ -94,10 +95,11 @@ def find_scans(
     Folders are walked to the bottom; a DICOMDIR stands for the folder it lies in. What a file is its
     extension says, unless it has the preamble of DICOM; where the name says nothing, how it begins. DICOM
     files become scans as `dicom_series` says. A file that looks like a scan, or is named as an input, and
-    cannot be one, is a Problem. Other files in a folder are passed over: hidden ones, DICOM files that hold
-    no image, what is no scan by name or content; one harmless Problem for each input folder counts them,
-    without what operating systems and the makers of discs leave behind. Folders below an input that hold
-    the masks of an earlier run are passed over, and said.
+    cannot be one, is a Problem; so is one that may have been a slice (`Search.tell_lost_slices`). Other
+    files in a folder are passed over: hidden ones, DICOM files that hold no image, what is no scan by name
+    or content; one harmless Problem for each input folder counts them, without what operating systems and
+    the makers of discs leave behind. Folders below an input that hold the masks of an earlier run are
+    passed over, and said.
     """
     found: list[tuple[int, Found]] = []
     search = Search()
@@ -115,6 +117,7 @@ def find_scans(
         elif result is not None and result.source not in sources:
             found.append((candidate.number, result))
             sources.add(result.source)
+    search.tell_lost_slices(candidate.path for candidate, _ in dicom)
     scans, copies = group_scans([_in_its_series(*pair, search.again) for pair in dicom])
     in_order = sorted([*found, *scans], key=lambda pair: pair[0])
     return [each for _, each in in_order], [*search.problems, *copies, *search.passed_over()]
@@ -179,7 +182,7 @@ def _pass_over(candidate: Candidate, search: Search, why: Why, reason: str) -> N
     """Raises UnreadableFile for an input itself; of a folder, nobody asks why each file is no scan."""
     if candidate.identity in search.named:
         raise UnreadableFile(reason)
-    search.tallies[candidate.root].add(candidate.path, why)
+    search.pass_over(candidate, why)
 
 
 def _found(candidate: Candidate, kind: str, files: tuple[Path, ...]) -> Found:
