@@ -62,7 +62,9 @@ def test_no_slice_of_a_volume_lies_farther_off_its_grid_than_promised(seed: int)
 
 
 def test_even_slices_keep_the_very_numbers_of_their_headers() -> None:
-    geometry = series_geometry(_places(_along_z(np.arange(-3, 9) * 2.5) + (1.5, -20.25, 0)))
+    positions = _along_z(np.arange(-3, 9) * 2.5)
+    positions[:, :2] = 1.5, -20.25
+    geometry = series_geometry(_places(positions))
     assert geometry.affine[:, 2:].tolist() == [[0, -1.5], [0, 20.25], [2.5, -7.5], [0, 1]]
 
 

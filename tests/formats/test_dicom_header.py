@@ -115,7 +115,7 @@ def test_a_place_in_the_wrong_numbers_is_stated_but_not_known(
 def test_what_tells_whom_and_what_an_image_shows_is_kept_for_comparing_alone(tmp_path: Path) -> None:
     elements: dict[str, Any] = {
         **{"PatientID": "SECRET-1", "PatientName": "Secret^Person", "IssuerOfPatientID": None},
-        **{"FrameOfReferenceUID": "1.2.77", "ImageType": ["ORIGINAL", "", "axial", "OTHER"]},
+        **{"FrameOfReferenceUID": "1.2.77", "ImageType": ["ORIGINAL", "", "AXIAL", "OTHER"]},
     }
     header = read_header(write_dicom(tmp_path / "a", PIXELS, **elements))
     patient, (issuer, name, frame_of_reference, *image_type) = header.marks[0], header.marks[1:]
@@ -130,7 +130,7 @@ def test_what_tells_whom_and_what_an_image_shows_is_kept_for_comparing_alone(tmp
         assert read_header(_stored(tmp_path / "b", syntax, **again)).marks == header.marks
     other = read_header(write_dicom(tmp_path / "c", PIXELS, **{**elements, "PatientID": "SECRET-2"}))
     assert [a == b for a, b in zip(other.marks, header.marks, strict=True)] == [False] + [True] * 6
-    none = dict.fromkeys(elements)
+    none: dict[str, Any] = dict.fromkeys(elements)
     assert read_header(write_dicom(tmp_path / "d", PIXELS, **none)).marks == (None,) * 7
 
 

@@ -315,8 +315,6 @@ def test_phases_are_found_where_each_slice_has_its_folder_and_in_each_copy() -> 
 def test_patients_who_share_identifiers_are_not_mixed_by_what_tells_phases_apart() -> None:
     # Each value has every position once, but half of them of the one and half of the other
     files = {
-        f"patient{who}/{z}": _repeated(z + 0.002 * who, TriggerTime=(z + who) % 2)
-        for who in (0, 1)
-        for z in range(4)
+        f"patient{who}/{z}": _repeated(z, TriggerTime=(z + who) % 2) for who in (0, 1) for z in range(4)
     }
     assert {name: len(paths) for name, paths in _scans(files).items()} == {"patient0#1": 4, "patient1#1": 4}

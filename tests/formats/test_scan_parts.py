@@ -75,7 +75,7 @@ def test_files_that_do_not_say_join_the_others_unless_these_differ(
     tmp_path: Path, name: str, one: Any, other: Any
 ) -> None:
     _stack(tmp_path / "a", (0, 1, 2), **{name: one})
-    _stack(tmp_path / "a", (3, 4), **{name: None})
+    _stack(tmp_path / "a", (3, 4), **dict[str, Any]({name: None}))
     assert _sizes(tmp_path / "a") == [(5, 1.0)]
     _stack(tmp_path / "a", (5, 6, 7, 8), **{name: other})
     assert _sizes(tmp_path / "a") == [(3, 1.0), (2, 1.0), (4, 1.0)]
