@@ -96,7 +96,7 @@ def _order(scan: Scan) -> list[int]:
 @given(
     way=st.sampled_from(ORIENTATIONS),
     oblique=st.booleans(),
-    tilt=st.sampled_from([0.0, 1.2, -2.0]),
+    tilt=st.sampled_from([0.0, 0.5, -0.9]),
     enhanced=st.booleans(),
     seed=st.integers(0, 99),
 )
@@ -115,12 +115,14 @@ def test_a_blob_keeps_its_place_in_all_48_orientations(tmp_path: Path, enhanced:
 def _check_blob(
     folder: Path, way: tuple[Any, ...], oblique: bool, tilt: float, enhanced: bool, seed: int
 ) -> None:
-    """A blob drawn at known millimetres, predicted by a threshold, and found again by nibabel."""
+    """A blob drawn at known millimetres, predicted by a threshold, and found again by nibabel.
+
+    tilt: how far each slice is shifted along its own columns, as a part of the slice distance."""
     rng = np.random.default_rng(seed)
     turn = np.linalg.qr(rng.normal(size=(3, 3)))[0] if oblique else np.eye(3)
     along_row, along_column = turn @ way[0], turn @ way[1]
     spacing, step, shape = rng.uniform(0.4, 2.5, 2), float(rng.uniform(0.5, 4)), rng.integers(4, 9, 3)
-    stride = np.cross(along_row, along_column) * step * way[2] + along_column * tilt
+    stride = np.cross(along_row, along_column) * step * way[2] + along_column * tilt * step
     positions = rng.uniform(-90, 90, 3) + np.arange(shape[0])[:, np.newaxis] * stride
     lit = np.zeros(shape, np.bool_)
     corner = rng.integers(0, shape - 2)

@@ -45,10 +45,12 @@ def _without_outputs(
     found: list[Found], problems: list[Problem], inputs: list[Path], out_folder: Path
 ) -> tuple[list[Found], list[Problem]]:
     """Masks of an earlier run, in an output folder below an input folder, are no scans to segment."""
+    from vlsmctl.formats.scan import searched_folder
+
     out_real = out_folder.resolve()
     if out_folder.exists() and not out_folder.is_dir():
         raise UsageError(f"--out {str(out_folder)!r} is a file: expected a folder for the masks")
-    folders = [one.resolve() for one in inputs if one.is_dir()]
+    folders = [folder.resolve() for folder in map(searched_folder, inputs) if folder.is_dir()]
     if out_real in folders:
         raise UsageError(
             f"--out {str(out_folder)!r} is also an input: masks would lie among the scans",
