@@ -85,6 +85,7 @@ def bright(monkeypatch: pytest.MonkeyPatch) -> None:
     def segment(
         _: Predictor, pictures: Sequence[Ready], asked: Sequence[Sequence[int]], *_more: object,
         batch_size: int = 1,
+        learned: Sequence[bool] | None = None,
     ) -> list[list[Segmented]]:  # fmt: skip
         return [
             [Segmented(picture.small[..., 0] > 127, 1.0) for _ in rows]

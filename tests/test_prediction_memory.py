@@ -40,6 +40,7 @@ def only_reading_and_writing(monkeypatch: pytest.MonkeyPatch) -> None:
     def segment(
         _: Predictor, pictures: Sequence[Ready], asked: Sequence[Sequence[int]], *_more: object,
         batch_size: int = 1,
+        learned: Sequence[bool] | None = None,
     ) -> list[list[Segmented]]:  # fmt: skip
         return [[_block(picture) for _ in rows] for picture, rows in zip(pictures, asked, strict=True)]
 

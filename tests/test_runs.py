@@ -108,7 +108,7 @@ def test_no_run_says_how_to_get_one(tmp_path: Path) -> None:
     for arguments in ((None, tmp_path), (tmp_path / "latest",), (tmp_path / "empty",), (tmp_path / "no",)):
         with pytest.raises(UsageError, match="no run") as caught:
             runs.find_run(*arguments)
-        assert caught.value.hint == "vlsmctl train --preset NAME"
+        assert "vlsmctl train --preset NAME" in str(caught.value.hint)
 
 
 def test_latest_run_was_removed(tmp_path: Path) -> None:

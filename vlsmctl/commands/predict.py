@@ -264,8 +264,10 @@ def predict(
     cases = plan_cases(found, asked, predictor, options)
     refuse_to_overwrite(cases, out_folder)
     document = _run(predictor, cases, problems, out_folder, options, rank, ranks)
-    if rank == 0:  # the others have done their part; one exit code is enough
+    if rank == 0:
         _end(document, as_json=as_json)
+    elif document["interrupted"]:  # else the others have done their part: one process says how it went
+        raise typer.Exit(INTERRUPTED)
 
 
 def _one_of(option: str, value: str | None, known: Sequence[str | None]) -> None:
