@@ -9,7 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from vlsmctl.errors import UsageError
+from vlsmctl.files import is_there
 from vlsmctl.formats.naming import (
+    FRAMES_SUFFIX,
+    RESERVED,
     SLICES_SUFFIX,
     mask_path,
     mask_suffix,
@@ -18,12 +21,13 @@ from vlsmctl.formats.naming import (
 )
 from vlsmctl.formats.records import Found, Reading
 from vlsmctl.formats.segment_codes import SegmentCodes
-from vlsmctl.ledger import Known
+from vlsmctl.ledger import Entry, Known
 from vlsmctl.predictor import Cut, Predictor
 
 MADE_LIKE = "1"  # to be raised when the same scan would get another mask than before: readers, geometry
 MOST_LABELS = 255  # of a label map of bytes
 SEG_SUFFIX, VOLUME_SUFFIX = ".seg.dcm", ".nii.gz"
+OVERLAY, PROBABILITY = f"{RESERVED[0]}.png", RESERVED[1]
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,8 @@ class Case:
 
     input: what the ledger calls it. stem, suffix: of its masks, below the output folder. prompts, rows:
     what to ask for, as words and as rows of the table of all prompts. slugs: the prompts in file names.
-    fingerprints: one a prompt, equal where the prompts share a file.
+    fingerprints: one a prompt, equal where the prompts share a file. files: tells the scan's files (names,
+    sizes, times) apart from others and from what they were.
     """
 
     found: Found
@@ -67,6 +72,7 @@ class Case:
     rows: tuple[int, ...]
     slugs: tuple[str | None, ...]
     fingerprints: tuple[str, ...]
+    files: str
 
     def path(self, suffix: str, number: int | None = None) -> Path:
         """Of a file for all prompts, or for one."""
@@ -98,7 +104,8 @@ def plan_cases(
         founds, output_stems(founds, suffixes), suffixes, prompts, strict=True
     ):
         shared = options.combine or suffix == SEG_SUFFIX
-        state = _state(found, stem, predictor, options)
+        files = _files_mark(found)
+        state = _state(files, stem, predictor, options)
         names = [tuple(own) if shared else (prompt,) for prompt in own]
         made.append(
             Case(
@@ -110,38 +117,69 @@ def plan_cases(
                 rows=tuple(rows[prompt] for prompt in own),
                 slugs=tuple(slugs[prompt] for prompt in own),
                 fingerprints=tuple(_hash([state, *each]) for each in names),
+                files=files,
             )
         )
     return made
 
 
-def targets(case: Case) -> list[Path]:
+def masks(case: Case) -> list[Path]:
     """Every path that a mask of the case may be written to."""
-    suffixes = {case.suffix, SLICES_SUFFIX if case.suffix == VOLUME_SUFFIX else case.suffix}
+    suffixes = [case.suffix, *([SLICES_SUFFIX] if case.suffix == VOLUME_SUFFIX else [])]
+    return _paths(case, suffixes)
+
+
+def targets(case: Case, options: Options) -> list[Path]:
+    """Every path that anything of the case may be written to."""
+    further = [OVERLAY] if options.overlay else []
+    if options.probabilities:
+        endings = (case.suffix, ".tif", VOLUME_SUFFIX, SLICES_SUFFIX, FRAMES_SUFFIX)
+        further += [PROBABILITY + ending for ending in endings]
+    return masks(case) + _paths(case, further)
+
+
+def _paths(case: Case, suffixes: Sequence[str]) -> list[Path]:
     numbers = (None, *range(len(case.prompts)))
     return list(dict.fromkeys(case.path(suffix, number) for suffix in suffixes for number in numbers))
 
 
-def is_done(case: Case, known: Known, out: Path) -> bool:
-    """Whether all its masks were made from the same files, with the same model and options, and are
-    still there, under the names that they would have now."""
-    planned = {target.as_posix() for target in targets(case)}
-    for prompt, fingerprint in zip(case.prompts, case.fingerprints, strict=True):
-        entry = known.get((case.input, prompt))
-        if entry is None or entry.output is None or entry.fingerprint != fingerprint:
-            return False
-        if entry.output not in planned or not all((out / name).exists() for name in entry.files):
-            return False
-    return True
+class Done:
+    """What earlier runs did, as far as it still holds."""
+
+    def __init__(self, known: Known, out: Path) -> None:
+        self._out = out
+        self._known = known
+        # A scan may be named in another way now, from another folder say.
+        self._by_fingerprint = {(entry.fingerprint, entry.prompt): entry for entry in known.values()}
+
+    def entries(self, case: Case) -> list[Entry]:
+        """The entries of a case all of whose masks were made from the same files, with the same model and
+        options, and are still there, under the names that they would have now; else none."""
+        planned = {target.as_posix() for target in masks(case)}
+        found = []
+        for prompt, fingerprint in zip(case.prompts, case.fingerprints, strict=True):
+            entry = self._known.get((case.input, prompt))
+            if entry is None or entry.fingerprint != fingerprint:
+                entry = self._by_fingerprint.get((fingerprint, prompt))
+            if entry is None or entry.output not in planned:
+                return []
+            if not all(is_there(self._out / name) for name in entry.files):
+                return []
+            found.append(entry)
+        return found
 
 
-def _state(found: Found, stem: Path, predictor: Predictor, options: Options) -> str:
+def _state(files: str, stem: Path, predictor: Predictor, options: Options) -> str:
     """Tells apart what the masks of a scan depend on, and where they lie, except for the prompts."""
     asked = (
         options.cut, options.format, options.reading, options.allow_uneven, options.combine,
         options.probabilities, options.overlay, options.codes,
     )  # fmt: skip
-    parts = [MADE_LIKE, predictor.fingerprint, repr(asked), stem.as_posix()]
+    return _hash([MADE_LIKE, predictor.fingerprint, repr(asked), stem.as_posix(), files])
+
+
+def _files_mark(found: Found) -> str:
+    parts = [str(found.series_number)]
     for file in found.files:
         with suppress(OSError):  # a file that is gone will fail when it is opened, with a reason
             stat = file.stat()

@@ -79,6 +79,14 @@ def remove_leftovers(folder: Path) -> None:
                     remove(path)
 
 
+def is_there(path: Path) -> bool:
+    """Whether there is something of that name; False for names that the system cannot hold."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
+
+
 def remove(path: Path) -> None:
     """A file, or a folder with what is in it; nothing where there is none."""
     if path.is_dir() and not path.is_symlink():

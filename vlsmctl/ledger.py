@@ -7,13 +7,16 @@ ledger itself, and merged into it by the next run, should the one that wrote the
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TextIO
 
 LEDGER = "predictions.jsonl"
 _PARTS = "predictions.rank*.jsonl"
+_OUTPUT = re.compile(rb'"output": ("(?:[^"\\]|\\.)*")')
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,7 @@ class Entry:
     volume_ml: where the scan carries its geometry. confidence: mean probability of the marked pixels over
     all frames, or the largest probability when nothing is marked. presence: probability that the target
     is there at all, of the frame where it is largest. fingerprint: tells apart what the mask depends on
-    (input files, model, prompt, options).
+    (input files, model, prompt, options); scan: the input files alone.
     """
 
     input: str
@@ -46,6 +49,7 @@ class Entry:
     note: str | None = None
     seconds: float = 0.0
     fingerprint: str = ""
+    scan: str = ""
 
     @property
     def files(self) -> list[str]:
@@ -79,19 +83,44 @@ def read_ledger(folder: Path) -> dict[tuple[str, str], Entry]:
     return entries
 
 
-def _lines(folder: Path) -> Iterator[Entry]:
+def _raw_lines(folder: Path) -> Iterator[bytes]:
     for path in (folder / LEDGER, *sorted(folder.glob(_PARTS))):
-        if not path.is_file():
+        if path.is_file():
+            # Bytes, because a killed process may leave half a character; "\n" alone ends a line, because
+            # names and prompts may hold other line separators.
+            yield from path.read_bytes().split(b"\n")
+
+
+def _lines(folder: Path) -> Iterator[Entry]:
+    for line in _raw_lines(folder):
+        try:
+            entry = Entry(**json.loads(line))
+        except (ValueError, TypeError):
             continue
-        # Bytes, because a killed process may leave half a character; "\n" alone ends a line, because names
-        # and prompts may hold other line separators.
+        if all(isinstance(text, str) for text in (entry.input, entry.prompt, *entry.files)):
+            yield entry
+
+
+def begun_path(folder: Path, rank: int = 0) -> Path:
+    """Where a process notes what it is about to write, so that the next run knows it for ours should this
+    one be killed before it is in the ledger."""
+    return folder / f".predictions.begun{rank}"
+
+
+def ever_written(folder: Path) -> set[str]:
+    """All that earlier runs wrote, as far as is known, relative to the folder: also what has failed or
+    been replaced since, what a killed run was about to write, and what a line that was cut off says."""
+    names = {name for entry in _lines(folder) for name in entry.files}
+    names |= {
+        json.loads(found[1])
+        for line in _raw_lines(folder)
+        if not line.endswith(b"}") and (found := _OUTPUT.search(line))
+    }
+    for path in folder.glob(".predictions.begun*"):
         for line in path.read_bytes().split(b"\n"):
-            try:
-                entry = Entry(**json.loads(line))
-            except (ValueError, TypeError):
-                continue
-            if all(isinstance(text, str) for text in (entry.input, entry.prompt, *entry.files)):
-                yield entry
+            with suppress(ValueError):
+                names.update(json.loads(line or b"[]"))
+    return names
 
 
 def ledger_path(folder: Path, rank: int = 0, ranks: int = 1) -> Path:

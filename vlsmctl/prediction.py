@@ -10,6 +10,7 @@ the masks of the cases in hand as deflated bits, at most 4 MiB for each prompt a
 from __future__ import annotations
 
 import gc
+import json
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -23,12 +24,12 @@ import torch
 from torch import Tensor
 
 from vlsmctl.ahead import ahead_of_all
-from vlsmctl.cases import Case, Options, all_prompts, is_done
+from vlsmctl.cases import Case, Done, Options, all_prompts, targets
 from vlsmctl.errors import DiskFull, UnreadableFile
 from vlsmctl.files import NO_ROOM, remove, remove_leftovers
 from vlsmctl.formats.records import Origin, Problem, Scan
 from vlsmctl.formats.scan import open_scan
-from vlsmctl.ledger import LEDGER, Entry, Known, append, ledger_path, open_ledger, read_ledger
+from vlsmctl.ledger import LEDGER, Entry, Known, append, begun_path, ledger_path, open_ledger, read_ledger
 from vlsmctl.predictor import Cut, Predictor, Ready, Segmented, encode, has_learned, moved, ready, segment
 from vlsmctl.runtime import StopFlag
 from vlsmctl.writing import Results, failed, results_for, timed, why_not_writable, write_case
@@ -82,20 +83,17 @@ def predict(
     cases and writes its own part of the ledger.
     """
     out.mkdir(parents=True, exist_ok=True)
-    known = {} if options.overwrite else read_ledger(out) if known is None else known
-    done = [is_done(case, known, out) for case in cases]
-    missing = [case for case, there in zip(cases, done, strict=True) if not there]
-    before = [
-        known[case.input, prompt]
-        for case, there in zip(cases, done, strict=True)
-        for prompt in case.prompts
-        if there
-    ]
+    known = read_ledger(out) if known is None else known
+    done, entries, before, mine = Done(known, out), list[Entry](), list[Entry](), list[Case]()
+    for case in cases[rank::ranks]:
+        there = [] if options.overwrite else done.entries(case)
+        before += there
+        if not there:
+            mine.append(case)
     skipped = [_skipped(problem) for problem in problems if not problem.harmless] if rank == 0 else []
-    mine, entries = missing[rank::ranks], list[Entry]()
     for folder in {(out / case.stem).parent for case in mine}:
         remove_leftovers(folder)
-    with open_ledger(ledger_path(out, rank, ranks)) as ledger:
+    with open_ledger(ledger_path(out, rank, ranks)) as ledger, _begun(out, rank) as begin:
 
         def enter(made: Sequence[Entry]) -> None:
             for entry in made:
@@ -106,8 +104,22 @@ def predict(
         enter(skipped)
         if mine:
             machine = _Machine(predictor, all_prompts(cases), _cut(options), options.batch_size, watch.say)
-            entries = _work(machine, mine, out, options, enter, stop, watch)
+            entries = _work(machine, mine, out, options, begin, enter, stop, watch)
     return Outcome(entries, before)
+
+
+@contextmanager
+def _begun(out: Path, rank: int) -> Iterator[Callable[[Case, Options], None]]:
+    """Notes the files of each case before they are written; the notes go when all are in the ledger."""
+    path = begun_path(out, rank)
+    with path.open("a", encoding="ascii", newline="\n") as stream:
+
+        def begin(case: Case, options: Options) -> None:
+            stream.write(json.dumps([target.as_posix() for target in targets(case, options)]) + "\n")
+            stream.flush()
+
+        yield begin
+    path.unlink()
 
 
 def _work(
@@ -115,16 +127,19 @@ def _work(
     cases: Sequence[Case],
     out: Path,
     options: Options,
+    begin: Callable[[Case, Options], None],
     enter: Callable[[Sequence[Entry]], None],
     stop: StopFlag,
     watch: Watch,
 ) -> list[Entry]:
-    """Reads, computes and writes the cases. enter: into the ledger, as each case ends."""
+    """Reads, computes and writes the cases. begin: is told of each before it is written; enter: into the
+    ledger, as each ends."""
     entries: list[Entry] = []
     predictor = machine.predictor
     origin = Origin(predictor.name, "", predictor.base_sha256, predictor.adapter_sha256)
 
     def end(task: _Task) -> list[Entry]:
+        begin(task.case, options)
         made = _written(task, out, origin, options)
         enter(made)
         return made
@@ -147,9 +162,9 @@ def _is_known_failure(entry: Entry, known: Known) -> bool:
 
 
 def _remove_outdated(entry: Entry, known: Known, out: Path) -> None:
-    """The files of an earlier mask of a scan that now fails: they would be taken for what it is now."""
+    """Of a scan whose files have changed and now fail, the earlier mask: it would be taken for theirs."""
     before = known.get((entry.input, entry.prompt))
-    if entry.status == "failed" and before is not None:
+    if entry.status == "failed" and before is not None and before.scan not in ("", entry.scan):
         for name in before.files:
             remove(out / name)
 

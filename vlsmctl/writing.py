@@ -10,19 +10,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vlsmctl.cases import SEG_SUFFIX, VOLUME_SUFFIX, Case, Options
+from vlsmctl.cases import OVERLAY, PROBABILITY, SEG_SUFFIX, VOLUME_SUFFIX, Case, Options
 from vlsmctl.errors import UnreadableFile
 from vlsmctl.files import remove
 from vlsmctl.formats.dicom_geometry import is_sheared
-from vlsmctl.formats.naming import FRAMES_SUFFIX, RESERVED, SLICES_SUFFIX
+from vlsmctl.formats.naming import FRAMES_SUFFIX, SLICES_SUFFIX
 from vlsmctl.formats.raster import write_pictures
 from vlsmctl.formats.records import Frames, Origin, Scan, Segment, check_frames
 from vlsmctl.formats.spool import Spool
 from vlsmctl.ledger import Entry
 from vlsmctl.overlays import write_overlay
 from vlsmctl.predictor import Segmented
-
-OVERLAY, PROBABILITY = f"{RESERVED[0]}.png", RESERVED[1]
 
 Target = Callable[[Path], Path]  # a path below the output folder -> the file to write
 
@@ -119,13 +117,14 @@ def write_case(
 
     origin: of which the fingerprint is the case's own.
 
-    Raises OSError and whatever the writers raise; then none of the files is left.
+    Raises OSError and whatever the writers raise; then none of the files that it wrote is left (what lay
+    there before and was not reached is).
     """
-    suffix, made = _true_suffix(case.suffix, scan), list[Path]()
+    suffix, before = _true_suffix(case.suffix, scan), dict[Path, object]()
 
     def target(path: Path) -> Path:
-        made.append(out / path)
-        return made[-1]
+        before[out / path] = _identity(out / path)
+        return out / path
 
     try:
         masks = _write_masks(case, scan, results, target, origin, options, suffix)
@@ -135,8 +134,9 @@ def write_case(
             shown = zip(case.prompts, _masks_apart(results), strict=True)
             write_overlay(scan, list(shown), target(overlay))
     except BaseException:
-        for path in made:
-            remove(path)
+        for path, identity in before.items():
+            if _identity(path) != identity:
+                remove(path)
         raise
     return [
         _entry(
@@ -154,10 +154,19 @@ def write_case(
     ]
 
 
+def _identity(path: Path) -> object:
+    """Changes when another file takes the name."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return stat.st_ino, stat.st_mtime_ns, stat.st_size
+
+
 def failed(case: Case, reason: str) -> list[Entry]:
     """The entries of a case that came to nothing."""
     return [
-        Entry(case.input, None, prompt, "failed", reason, fingerprint=fingerprint)
+        Entry(case.input, None, prompt, "failed", reason, fingerprint=fingerprint, scan=case.files)
         for prompt, fingerprint in zip(case.prompts, case.fingerprints, strict=True)
     ]
 
@@ -184,6 +193,7 @@ def _entry(
         overlay=None if overlay is None else overlay.as_posix(),
         note=_note(scan, output),
         fingerprint=case.fingerprints[number],
+        scan=case.files,
     )
 
 

@@ -109,7 +109,10 @@ def test_a_mask_is_not_replaced_by_that_of_another_scan(home: Path, here: Path) 
     assert "x.png is the mask of one/x.png, from an earlier run" in error_line(answer)
     assert "--overwrite" in answer.err
     assert (here / "predictions" / "x.png").read_bytes() == before
-    assert counts_of(predict(home, here / "one")) == made(1)  # the same scan by another name
+    assert counts_of(predict(home, here / "one")) == made(before=1)  # the same scan by another name
+    (here / "one").rename(here / "moved")
+    assert counts_of(predict(home, "moved")) == made(before=1)
+    (here / "moved").rename(here / "one")
     assert counts_of(predict(home, "two", "--overwrite")) == made(1)
     predict(home, "one", code=2)
     assert counts_of(predict(home, "one", "--overwrite")) == made(1)
@@ -125,7 +128,14 @@ def test_a_file_that_is_no_mask_of_ours_is_not_replaced(home: Path, here: Path) 
     assert "exists, and is no mask of ours" in error_line(answer)
     assert tree(here / "truth") == {"x.png"}
     assert (here / "truth" / "x.png").read_bytes() == before
-    assert counts_of(predict(home, "scans", "--out", "truth", "--overwrite")) == made(1)
+    save(here / "truth" / "y.overlay.png", picture(6, 48, 64))
+    write_scans(here / "scans", "y.jpg")
+    answer = predict(home, "scans/y.jpg", "--out", "truth", "--overlay", code=2)
+    assert "y.overlay.png exists" in error_line(answer)
+    predict(home, "scans/y.jpg", "--out", "truth")  # the folder has a ledger now
+    assert "x.png exists" in error_line(predict(home, "scans/x.jpg", "--out", "truth", code=2))
+    assert (here / "truth" / "x.png").read_bytes() == before
+    assert counts_of(predict(home, "scans/x.jpg", "--out", "truth", "--overwrite")) == made(1)
 
 
 def test_the_mask_of_a_scan_that_now_fails_goes(home: Path, here: Path) -> None:
@@ -134,6 +144,37 @@ def test_the_mask_of_a_scan_that_now_fails_goes(home: Path, here: Path) -> None:
     truncate(scans / "x.png")
     assert counts_of(predict(home, "scans", "--overlay", code=3)) == made(before=1, failed=1)
     assert tree(here / "predictions") == {"predictions.jsonl", "y.png", "y.overlay.png"}
+    truncate(scans / "y.png")
+    predict(home, "scans", "--overlay", "--overwrite", code=4)
+    assert tree(here / "predictions") == {"predictions.jsonl"}
+
+
+def test_a_mask_outlives_an_attempt_that_fails_for_other_reasons(home: Path, here: Path) -> None:
+    write_series(here / "scans" / "ct", (0.0, 2.5, 9.0))
+    predict(home, "scans")
+    predict(home, "scans", "--format", "nifti", code=4)  # no volume: not the scan's fault
+    assert tree(here / "predictions") == {"predictions.jsonl", "ct.seg.dcm"}
+    assert counts_of(predict(home, "scans")) in (made(before=1), made(1))
+
+
+def test_what_a_killed_run_was_writing_is_known_for_ours(home: Path, here: Path) -> None:
+    write_scans(here / "scans", "x.png", "y.png")
+    predict(home, "scans")
+    ledger = here / "predictions" / "predictions.jsonl"
+    lines = ledger.read_bytes().splitlines(keepends=True)
+    # as a run of two processes leaves it that is killed after the file and before its line
+    (here / "predictions" / "predictions.rank0.jsonl").write_bytes(lines[0])
+    (here / "predictions" / ".predictions.begun1").write_bytes(b'["y.png", "x.png"]\n["cut')
+    ledger.unlink()
+    assert counts_of(predict(home, "scans")) == made(1, before=1)
+    assert {path.name for path in (here / "predictions").iterdir()} >= {"x.png", "y.png", ledger.name}
+    assert counts_of(predict(home, "scans")) == made(before=2)
+
+
+def test_a_name_too_long_for_its_masks_costs_only_its_case(home: Path, here: Path) -> None:
+    write_scans(here / "scans", "x.png", f"{'n' * 245}.png")
+    answer = predict(home, "scans", "--prompt", "a red polyp", code=3)
+    assert counts_of(answer) == made(2, failed=2)
 
 
 def test_two_at_once_in_one_folder_are_kept_apart(home: Path, here: Path) -> None:
@@ -195,11 +236,11 @@ def test_thresholds(home: Path, here: Path) -> None:
     vlsmctl("predict", "scans", "--prompt", "polyp", "--threshold", "1.5", code=2)
 
 
-def test_masks_of_an_earlier_run_are_noscans(home: Path, here: Path) -> None:
+def test_masks_of_an_earlier_run_are_no_scans(home: Path, here: Path) -> None:
     write_scans(here, "x.jpg", "sub/y.jpg")
     assert counts_of(predict(home, here)) == made(2)
     assert counts_of(predict(home, here)) == made(before=2)
-    assert counts_of(predict(home, ".")) == made(2)  # asked for by another name, but no more of them
+    assert counts_of(predict(home, ".")) == made(before=2)  # the same scans by another name
     # and yet masks may be asked for by name
     assert counts_of(predict(home, here / "predictions", "--out", "of-masks")) == made(2)
 

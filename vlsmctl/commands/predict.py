@@ -25,8 +25,8 @@ from vlsmctl.commands.model_choice import (
 from vlsmctl.commands.predict_inputs import (
     asked_for,
     find,
+    note_former,
     note_idle_options,
-    note_stale,
     quoted,
     refuse_nothing,
     refuse_to_overwrite,
@@ -262,7 +262,7 @@ def predict(
         }  # fmt: skip
         note_idle_options(found, predictor, given)
     cases = plan_cases(found, asked, predictor, options)
-    refuse_to_overwrite(cases, out_folder)
+    refuse_to_overwrite(cases, options, out_folder)
     document = _run(predictor, cases, problems, out_folder, options, rank, ranks)
     if rank == 0:
         _end(document, as_json=as_json)
@@ -301,25 +301,26 @@ def _run(
         share = f", shared by {ranks} processes" if ranks > 1 else ""
         what = f"{counted(len(cases), 'scan')}{share}; asking for: {quoted(words)}"
         console().print(f"{predictor.name}{where}; {what}", markup=False)
-        note_stale(cases, known, out_folder)
+        note_former(cases, options, known, out_folder)
     mine = (len(cases) - rank + ranks - 1) // ranks
     claim = claimed(out_folder, "predict") if rank == 0 else nullcontext()
     with claim, polite_stop() as stop, live_count("predicting", mine) as tick:
         decided_by_main(lambda: merge_parts(out_folder))
         outcome = run_prediction(
             predictor, cases, out_folder, options, stop=stop, problems=problems, watch=_watch(tick),
-            known={} if options.overwrite else known, rank=rank, ranks=ranks,
+            known=known, rank=rank, ranks=ranks,
         )  # fmt: skip
-        entries, stopped = from_all(outcome.entries), any(from_all([stop.asked]))
+        entries, before = from_all(outcome.entries), from_all(outcome.before)
+        stopped = any(from_all([stop.asked]))
         decided_by_main(lambda: merge_parts(out_folder))
     tally = Counter(entry.status for entry in entries)
-    counts = {name: tally[name] for name in ("done", "empty", "failed")} | {"before": len(outcome.before)}
+    counts = {name: tally[name] for name in ("done", "empty", "failed")} | {"before": len(before)}
     skipped = [problem for problem in problems if not problem.harmless]
     return {
         "out": str(out_folder),
         "counts": counts | {"skipped": len(skipped)},
         "entries": [asdict(entry) for entry in entries],
-        "before": [asdict(entry) for entry in outcome.before],
+        "before": [asdict(entry) for entry in before],
         "skipped": [{"input": str(problem.path), "reason": problem.reason} for problem in skipped],
         "interrupted": stopped,
     }
@@ -327,12 +328,13 @@ def _run(
 
 def _checked_ledger(cases: list[Case], out_folder: Path, options: Options) -> Known:
     """What earlier runs did; raises UsageError where this one would replace what it should not."""
-    from vlsmctl.ledger import read_ledger
+    from vlsmctl.ledger import ledger_path, open_ledger, read_ledger
 
-    out_folder.mkdir(parents=True, exist_ok=True)
     known = read_ledger(out_folder)
     if not options.overwrite:
-        refuse_to_replace(cases, known, out_folder)
+        refuse_to_replace(cases, options, known, out_folder)
+    out_folder.mkdir(parents=True, exist_ok=True)
+    open_ledger(ledger_path(out_folder)).close()  # the folder is known for ours from now on
     return known
 
 

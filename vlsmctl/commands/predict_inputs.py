@@ -8,13 +8,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vlsmctl.console import console, live_tally
+from vlsmctl.console import console, counted, live_tally
 from vlsmctl.errors import NoReadableInput, UsageError
 
 if TYPE_CHECKING:
-    from vlsmctl.cases import Case
+    from vlsmctl.cases import Case, Options
     from vlsmctl.formats.records import Found, Problem
-    from vlsmctl.ledger import Known
+    from vlsmctl.ledger import Entry, Known
     from vlsmctl.predictor import Predictor
 
 
@@ -99,35 +99,31 @@ def asked_for(
     return [one for one, _ in kept], [own for _, own in kept], without
 
 
-def refuse_to_replace(cases: Sequence[Case], known: Known, out_folder: Path) -> None:
-    """Raises UsageError where a mask would take the place of a file that is not ours, or of another scan's
-    mask, which an earlier run wrote to the same folder."""
+def refuse_to_replace(cases: Sequence[Case], options: Options, known: Known, out_folder: Path) -> None:
+    """Raises UsageError where something of a case would take the place of a file that is not ours, or of
+    another scan's, which an earlier run wrote to the same folder."""
     from vlsmctl.cases import targets
-    from vlsmctl.ledger import LEDGER
+    from vlsmctl.files import is_there
+    from vlsmctl.ledger import ever_written
 
-    owners = {entry.output: entry.input for entry in known.values() if entry.output}
-    is_ours = (out_folder / LEDGER).exists()  # what a killed run wrote last is not in it
+    owners = {name: entry for entry in known.values() for name in entry.files}
+    ours = ever_written(out_folder)
     hint = "choose another folder with --out, or --overwrite"
     for case in cases:
-        for target in targets(case):
-            owner = owners.get(target.as_posix())
-            if owner is None:
-                if not is_ours and (out_folder / target).exists():
-                    raise UsageError(f"{out_folder / target} exists, and is no mask of ours", hint=hint)
-            elif not _is_same(owner, case.input) and (out_folder / target).exists():
-                raise UsageError(
-                    f"{out_folder / target} is the mask of {owner}, from an earlier run", hint=hint
-                )
+        for target in targets(case, options):
+            path, owner = out_folder / target, owners.get(target.as_posix())
+            if owner is None and target.as_posix() not in ours and is_there(path):
+                raise UsageError(f"{path} exists, and is no mask of ours", hint=hint)
+            if owner is not None and not _is_of(owner, case) and is_there(path):
+                raise UsageError(f"{path} is the mask of {owner.input}, from an earlier run", hint=hint)
 
 
-def _is_same(one: str, other: str) -> bool:
-    """Whether two names of inputs lead to one scan."""
-    (first, _, part), (second, _, other_part) = one.rpartition("#"), other.rpartition("#")
-    if one == other:
+def _is_of(entry: Entry, case: Case) -> bool:
+    """Whether an entry is of the scan of a case: by its name, by its place, or by its files, which may
+    have moved."""
+    if entry.input == case.input or entry.scan == case.files:
         return True
-    if not (first and second):
-        first, second, part, other_part = one, other, "", ""
-    return part == other_part and os.path.realpath(first) == os.path.realpath(second)
+    return os.path.realpath(entry.input) == os.path.realpath(case.input)
 
 
 def _note_prompts(words: Sequence[str], predictor: Predictor) -> None:
@@ -161,22 +157,26 @@ def note_idle_options(found: Sequence[Found], predictor: Predictor, given: Mappi
             _note(f"{option} changes nothing here: {why}")
 
 
-def note_stale(cases: Sequence[Case], known: Known, out_folder: Path) -> None:
-    """Says which masks of earlier runs still lie in the output folder beside those of this one."""
-    from vlsmctl.cases import targets
+def note_former(cases: Sequence[Case], options: Options, known: Known, out_folder: Path) -> None:
+    """Says how many masks of earlier runs are replaced now, and which still lie beside the new ones."""
+    from vlsmctl.cases import Done, masks
+    from vlsmctl.files import is_there
 
-    current = {target.as_posix() for case in cases for target in targets(case)}
+    done = Done(known, out_folder)
+    current = {target.as_posix() for case in cases for target in masks(case)}
     inputs = {case.input for case in cases}
-    stale = sorted(
-        {
-            entry.output
-            for entry in known.values()
-            if entry.input in inputs and entry.output and entry.output not in current
-            and (out_folder / entry.output).exists()
-        }
-    )  # fmt: skip
-    if stale:
-        _note(f"{out_folder} holds masks of these scans that earlier runs made otherwise: {quoted(stale)}")
+    former = {
+        entry.output
+        for entry in known.values()
+        if entry.input in inputs and entry.output and is_there(out_folder / entry.output)
+    }
+    kept = set() if options.overwrite else {one.output for case in cases for one in done.entries(case)}
+    replaced, beside = (former & current) - kept, sorted(former - current)
+    if replaced:
+        made = counted(len(replaced), "mask")
+        _note(f"{made} made before, of other files, prompts, model or options, will be replaced")
+    if beside:
+        _note(f"{out_folder} holds masks of these scans that earlier runs made otherwise: {quoted(beside)}")
 
 
 def quoted(names: Sequence[str]) -> str:
@@ -189,14 +189,14 @@ def _note(text: str) -> None:
     console(always=True).print(f"note: {text}", markup=False)
 
 
-def refuse_to_overwrite(cases: Sequence[Case], out_folder: Path) -> None:
+def refuse_to_overwrite(cases: Sequence[Case], options: Options, out_folder: Path) -> None:
     """Raises UsageError where a mask would take the place of a scan, by whatever spelling."""
     from vlsmctl.cases import targets
 
     real = lru_cache(maxsize=4096)(os.path.realpath)  # of folders, of which there are few
     scans = {(real(file.parent), file.name.casefold()) for case in cases for file in case.found.files}
     for case in cases:
-        for path in (out_folder / target for target in targets(case)):
+        for path in (out_folder / target for target in targets(case, options)):
             if (real(path.parent), path.name.casefold()) in scans:
                 raise UsageError(
                     f"the mask {path} would take the place of a scan",

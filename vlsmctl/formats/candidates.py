@@ -45,7 +45,7 @@ _EXTENSIONS_NAMED = 3
 # What lies beside slices without an extension, and never was one
 _SIDE_FILE = re.compile(
     r"(readme.*|dicomdir|version|lockfile|licen[cs]e|copying|notice|authors|contents|changes|changelog"
-    r"|(md5|sha(1|256|512))sums?)([^a-z0-9].*)?$",
+    r"|(md5|sha(1|256|512))(sums?)?)([^a-z0-9].*)?$",
     re.IGNORECASE,
 )
 
@@ -123,15 +123,15 @@ class Search:
             self.tallies[candidate.root].add(candidate.path, why)
 
     def tell_lost_slices(self, images: Iterable[Path]) -> None:
-        """What is unknown becomes a Problem where it may have been a slice, else it is counted. It may,
-        beside a DICOM image: with no extension, or with that of the image. images: DICOM files."""
-        endings = defaultdict(set)
+        """What is unknown becomes a Problem where it may have been a slice, else it is counted. It may, by
+        its name, beside a DICOM image: with the extension of the image, or, where that has none, with a
+        name like that of the image. images: DICOM files."""
+        patterns = defaultdict(set)
         for path in images:
-            endings[path.parent].add(_extension(path))
+            patterns[path.parent].update(_patterns(path))
         for candidate in self.unknown:
             path = candidate.path
-            beside = endings.get(path.parent)
-            if beside and _extension(path) in {"", *beside} and not _SIDE_FILE.match(path.name):
+            if patterns.get(path.parent, set()) & _patterns(path) and not _SIDE_FILE.match(path.name):
                 reason = f"{_lost(path)}, and lies among DICOM images: it may have been a slice"
                 self.problems.append(Problem(path, reason))
             else:
@@ -237,6 +237,17 @@ def _extension(path: Path) -> str:
     """In lower case; "" for none, and for what is none, such as the last part of a UID."""
     extension = path.suffix.lower()
     return extension if _EXTENSION.fullmatch(extension) else ""
+
+
+def _patterns(path: Path) -> set[str | int]:
+    """What the names of one folder's slices have in common: the extension; without one, all but the digits,
+    or the length (with a digit, as words are no slices)."""
+    if extension := _extension(path):
+        return {extension}
+    name = path.name.lower()
+    if not re.search("[0-9]", name):
+        return set()
+    return {re.sub("[0-9]+", "0", name) if name.strip("0123456789.") else "0", len(name)}
 
 
 def _lost(path: Path) -> str:

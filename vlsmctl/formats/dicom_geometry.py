@@ -15,9 +15,14 @@ from vlsmctl.formats.records import Geometry
 
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _ORTHONORMAL = 1e-3  # cosines are often written with few decimals
-_SAME = 1e-4
-# How far a slice may lie off an even spacing: positions are often written with two decimals.
-_ABSOLUTE, _RELATIVE = 0.01, 0.01  # mm; of the slice distance
+# Of the direction cosines of slices that are parallel: 0.06 degrees, half a pixel across 512. Rounding when
+# they are written differs by less, tilts of a gantry by more.
+SAME_DIRECTION = 1e-3
+_SAME_SPACING = 1e-4  # relative
+# How far a slice may lie off an even spacing, mm: positions are often written with two decimals, or with one,
+# which matters less the farther slices are apart.
+_ABSOLUTE, _RELATIVE, _AT_MOST = 0.01, 0.1, 0.1  # mm; of the slice distance; mm
+_JITTER = 0.25  # of the slice distance: what is off by more is another place, not the same one ill written
 _STEEPEST = 45  # degrees; gantries tilt by 30 at most
 _GAP = 3  # times the thickness of a slice
 MOST_MM, _LEAST_MM = 1e7, 1e-7  # what lies beyond is damage, and would overflow
@@ -93,7 +98,8 @@ def volume_faults(places: Sequence[Place]) -> str | None:
 
     places: in slice order. Slices make a volume when all are parallel, of the same pixel spacing, at
     different positions, and one constant step apart (sideways too: a constant gantry tilt will do, up to
-    45 degrees). None may lie more than 0.01 mm, or 1 % of their distance, off the grid of the volume.
+    45 degrees). None may lie farther off the grid of the volume than 10 % of their distance, at most
+    0.1 mm (but always 0.01 mm), and no step may differ from the others by more than twice that.
     """
     if len(places) < 2:
         return None
@@ -144,9 +150,9 @@ def _grid_faults(places: Sequence[Place]) -> list[str]:
     cosines = [np.concatenate([each.along_row, each.along_column]) for each in places]
     spacings = np.array([[each.row_spacing, each.column_spacing] for each in places])
     faults = []
-    if np.abs(np.array(cosines) - cosines[0]).max() > _SAME:
+    if np.abs(np.array(cosines) - cosines[0]).max() > SAME_DIRECTION:
         faults.append("its slices have different orientations")
-    if np.abs(spacings / [first.row_spacing, first.column_spacing] - 1).max() > _SAME:
+    if np.abs(spacings / [first.row_spacing, first.column_spacing] - 1).max() > _SAME_SPACING:
         faults.append("its slices have different pixel spacings")
     return faults
 
@@ -159,27 +165,31 @@ def _step_faults(places: Sequence[Place]) -> list[str]:
     if duplicates := same_positions(places):
         return [f"{duplicates} of its {len(places)} slices lie at the position of another one"]
     distance = float(np.median(distances))
-    # A step is off by the rounding of two positions.
-    tolerance = max(2 * _ABSOLUTE, _RELATIVE * distance)
+    tolerance = max(_ABSOLUTE, min(_AT_MOST, _RELATIVE * distance))
     shifts = steps - np.outer(distances, normal)
+    uneven = float(np.abs(distances - distance).max())
+    sideways = float(np.linalg.norm(shifts - np.median(shifts, axis=0), axis=1).max())
+    origin, step = _line(positions)
+    even = origin + np.outer(np.arange(len(positions)), step)
+    drift = float(np.linalg.norm(positions - even, axis=1).max())
+    # A step is off by the rounding of two positions.
+    if max(uneven, sideways) <= 2 * tolerance:
+        # Steps that each pass may still add up to a slice that lies elsewhere than one affine says.
+        return [f"its slices lie up to {drift:.2f} mm off an even spacing"] if drift > tolerance else []
+    if max(uneven, drift) <= _JITTER * distance:
+        return [f"the positions of its slices jitter: they lie up to {drift:.2f} mm off an even line"]
     faults = []
-    if np.abs(distances - distance).max() > tolerance:
+    if uneven > 2 * tolerance:
         faults.append(
             f"the distance from slice to slice changes ({_span(distances)} mm): "
             "slices are missing, or it is several series in one"
         )
-    if np.linalg.norm(shifts - np.median(shifts, axis=0), axis=1).max() > tolerance:
+    if sideways > 2 * tolerance:
         lengths = np.linalg.norm(shifts, axis=1)
         faults.append(
             f"the sideways shift from slice to slice changes ({_span(lengths)} mm), "
             "as with a changing gantry tilt"
         )
-    origin, step = _line(positions)
-    even = origin + np.outer(np.arange(len(positions)), step)
-    drift = float(np.linalg.norm(positions - even, axis=1).max())
-    # Steps that each pass may still add up to a slice that lies elsewhere than one affine says.
-    if not faults and drift > max(_ABSOLUTE, _RELATIVE * distance):
-        faults.append(f"its slices lie up to {drift:.2f} mm off an even spacing")
     return faults
 
 

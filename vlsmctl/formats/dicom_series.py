@@ -8,17 +8,19 @@ The rules, in this order:
 - Of all others, the files of one study and series make a scan; apart stand images of another size, of
   another orientation (so do slices of another gantry tilt), localisers, enhanced images, and all that is
   another image altogether: of another patient, frame of reference, ImageType (its first three values),
-  temporal position, diffusion b-value, or echo (times that differ by 1 % are rounded, not others; a
-  temporal position or echo number for each slice is a number of the slice). Where files differ so, those
-  that do not say stand apart too; where all that say it agree, the others join them.
+  diffusion b-value, or echo time (times that differ by 1 % are rounded, not others). Where files differ so,
+  those that do not say stand apart too; where all that say it agree, the others join them. A patient,
+  frame of reference or type that (nearly) every file has for itself comes of careless anonymising, and
+  parts nothing.
 - Such a scan may lie in several folders below one input, as discs and archives export it, and is then
   named after the deepest folder above them all; unless two of the folders hold the same slice, by its
   identifier or its place: then they are copies, or other things of equal identifiers, and stand apart.
 - Where every position of such a scan occurs equally often (acquisitions, phases or echoes in one series),
   it is taken apart by the first element of `dicom_header.REPEATS` that does so completely: each of its
   values has every position once. Where none does, it stays one scan (which makes no volume).
-- Otherwise acquisitions that overlap along the stack stand apart: all, where any two do. Those that follow
-  one another, as the positions of a table do, are one scan.
+- Otherwise, where positions repeat, temporal positions, echo numbers and acquisitions stand apart: all,
+  where any two that have several positions each share one. Where none repeats, they are one scan: one
+  after another, as the positions of a table, or interleaved.
 - Files below different inputs stand apart; files that are inputs themselves join.
 """
 
@@ -36,18 +38,20 @@ from operator import mul
 from pathlib import Path
 from typing import Any
 
+from vlsmctl.formats.dicom_geometry import SAME_DIRECTION
 from vlsmctl.formats.dicom_header import REPEATS, Header
 from vlsmctl.formats.records import Found, Problem
 
 # Modalities whose several images in one series are the slices of a volume.
 VOLUMETRIC = ("CT", "MR", "PT", "NM")
-# Of the direction cosines: 0.06 degrees, half a pixel across 512. Rounding when they are written differs
-# by less, tilts of a gantry by more.
-SAME_DIRECTION = 1e-3
 _SAME_HEIGHT = 0.01  # mm
-# What makes another image, of the elements in REPEATS; and which of these may also number slices through
-_IMAGES = ("EchoTime", "EchoNumbers", "TemporalPositionIdentifier", "DiffusionBValue")
-_NUMBERS = ("EchoNumbers", "TemporalPositionIdentifier")
+# What makes another image wherever it lies, of the elements in REPEATS; and what does where positions repeat
+_IMAGES = ("EchoTime", "DiffusionBValue")
+_PHASES = ("TemporalPositionIdentifier", "EchoNumbers", "AcquisitionNumber")
+_OWN_FROM, _OWN = (
+    3,
+    0.9,
+)  # files; of these, the share with a value that no other has, at which it says nothing
 _SAME_VALUE = 0.01  # relative: echo times are written with the noise of their measurement
 _CAPTURED = "1.2.840.10008.5.1.4.1.1.7"
 _CHUNK = 2**20
@@ -134,7 +138,7 @@ def _parts(series: Sequence[DicomFile]) -> Iterator[list[DicomFile]]:
         for parallel in _by_orientation(kind)
         for image in _by_image(parallel)
         for stack in _by_folder(image)
-        for part in _by_repeats(stack) or _by_acquisition(stack)
+        for part in _by_phase(stack)
     ]
     yield from (part for _, part in sorted(ranked, key=lambda pair: pair[0]))
 
@@ -146,10 +150,18 @@ def _by_kind(series: Sequence[DicomFile]) -> list[list[DicomFile]]:
         kinds[file.header.shape, file.header.localiser, file.header.enhanced].append(file)
     groups = list(kinds.values())
     for mark in range(len(series[0].header.marks)):
+        if _each_has_its_own([file.header.marks[mark] for file in series]):
+            continue
         groups = [
             part for group in groups for part in _apart(group, [file.header.marks[mark] for file in group])
         ]
     return groups
+
+
+def _each_has_its_own(values: Sequence[object]) -> bool:
+    """Whether (nearly) every file has a value of its own, of those that state one."""
+    known = [value for value in values if value is not None]
+    return len(known) >= _OWN_FROM and len(set(known)) >= _OWN * len(known)
 
 
 def _by_image(files: list[DicomFile]) -> list[list[DicomFile]]:
@@ -161,13 +173,9 @@ def _by_image(files: list[DicomFile]) -> list[list[DicomFile]]:
 
 
 def _image_values(files: Sequence[DicomFile], name: str) -> list[float | None]:
-    """An element of each file, near values made equal; None for all where it numbers the slices."""
+    """An element of each file, near values made equal."""
     values = [file.header.repeats[REPEATS.index(name)] for file in files]
     known = sorted({value for value in values if value is not None})
-    if name in _NUMBERS and len(known) > 2:
-        levels = _levels(files)
-        if len(known) == len(set(levels)) == len(set(zip(values, levels, strict=False))):
-            return [None] * len(files)
     nearest = {}
     first = -math.inf
     for value in known:
@@ -190,24 +198,24 @@ def _apart(files: list[DicomFile], values: Sequence[Any]) -> list[list[DicomFile
     return [part for part in parts.values() if part]
 
 
-def _by_acquisition(files: list[DicomFile]) -> list[list[DicomFile]]:
-    """Slices together, or apart by acquisition, where two of these overlap along the normal."""
-    values = [file.header.repeats[REPEATS.index("AcquisitionNumber")] for file in files]
-    parts = _apart(files, values)
+def _by_phase(files: list[DicomFile]) -> list[list[DicomFile]]:
+    """Slices together where each has its own position, else apart by what tells repeated ones apart."""
     levels = dict(zip((file.number for file in files), _levels(files), strict=False))
-    if len(parts) < 2 or not levels:
+    if len(set(levels.values())) == len(levels):  # or some do not say where they lie
         return [files]
-    extents = sorted(
-        (min(heights), max(heights))
-        for part in parts
-        if (heights := [levels[file.number] for file in part])
-    )
-    highest = -1
-    for low, high in extents:
-        if low < highest:
-            return parts
-        highest = max(highest, high)
+    if repeats := _by_repeats(files):
+        return repeats
+    for name in _PHASES:
+        parts = _apart(files, [file.header.repeats[REPEATS.index(name)] for file in files])
+        if _share_positions([{levels[file.number] for file in part} for part in parts]):
+            return [each for part in parts for each in _by_phase(part)]
     return [files]
+
+
+def _share_positions(parts: Sequence[set[int]]) -> bool:
+    """Whether two stacks have a position in common; a single slice is none."""
+    stacks = [positions for positions in parts if len(positions) > 1]
+    return len(set().union(*stacks)) < sum(map(len, stacks))
 
 
 def _by_repeats(files: Sequence[DicomFile]) -> list[list[DicomFile]] | None:
