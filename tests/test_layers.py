@@ -23,8 +23,8 @@ LAYERS = {
         "adapters"),
     3: ("models",),
     4: ("checkpoint", "runs", "resume", "training", "validation", "ledger", "predictor", "prompt_files",
-        "cases", "overlays", "writing", "prediction", "scoring", "evaluation", "preview", "pretraining",
-        "quickstart", "reproduce", "report", "export", "bench"),
+        "cases", "machine", "overlays", "writing", "prediction", "scoring", "evaluation", "preview",
+        "pretraining", "quickstart", "reproduce", "report", "export", "bench"),
     5: ("cli", "commands", "__main__"),
 }  # fmt: skip
 LAYER_OF = {part: layer for layer, parts in LAYERS.items() for part in parts}

@@ -276,8 +276,8 @@ def test_out_of_memory_for_one_picture_goes_on_on_the_cpu(
 ) -> None:
     """The GPU is played: its device says cuda until the model is moved."""
     played = replace(predictor, device=_PlayedGpu())  # type: ignore[arg-type]
-    monkeypatch.setattr("vlsmctl.prediction.moved", lambda one, device: replace(one, device=device))
-    monkeypatch.setattr("vlsmctl.prediction.encode", lambda _, prompts: encode(predictor, prompts))
+    monkeypatch.setattr("vlsmctl.machine.moved", lambda one, device: replace(one, device=device))
+    monkeypatch.setattr("vlsmctl.machine.encode", lambda _, prompts: encode(predictor, prompts))
     whole = segment
 
     def on_gpu(one: Predictor, *arguments: Any, **further: Any) -> Any:
@@ -285,7 +285,7 @@ def test_out_of_memory_for_one_picture_goes_on_on_the_cpu(
             raise torch.OutOfMemoryError("GPU")
         return whole(one, *arguments, **further)
 
-    monkeypatch.setattr("vlsmctl.prediction.segment", on_gpu)
+    monkeypatch.setattr("vlsmctl.machine.segment", on_gpu)
     entries, said = _predict_all(played, scans, tmp_path / "out", 2)
     assert {entry.status for entry in entries} <= {"done", "empty"}
     assert len(said) == 2
@@ -313,6 +313,22 @@ def test_out_of_memory_on_the_cpu_for_one_picture_costs_that_case(
     monkeypatch.setattr(predictor.model, "encode_images", encode_images)
     entries, _ = _predict_all(predictor, scans, tmp_path / "out", 2)
     assert [Path(entry.input).name for entry in entries if entry.status == "failed"] == ["2.png"]
+
+
+def test_out_of_memory_while_prompts_are_encoded(
+    predictor: Predictor, scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    errors = [RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED"), torch.OutOfMemoryError("GPU")]
+
+    def fail_first(one: Predictor, prompts: Sequence[str]) -> torch.Tensor:
+        if errors:
+            raise errors.pop()
+        return encode(one, prompts)
+
+    monkeypatch.setattr("vlsmctl.machine.encode", fail_first)
+    entries, said = _predict_all(predictor, scans, tmp_path / "out", 4)
+    assert {entry.status for entry in entries} <= {"done", "empty"}
+    assert len(said) == 2
 
 
 @pytest.mark.parametrize("workers", [0, 1, 4])

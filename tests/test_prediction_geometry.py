@@ -93,7 +93,7 @@ def bright(monkeypatch: pytest.MonkeyPatch) -> None:
         ]
 
     monkeypatch.setattr("vlsmctl.prediction.ready", ready)
-    monkeypatch.setattr("vlsmctl.prediction.segment", segment)
+    monkeypatch.setattr("vlsmctl.machine.segment", segment)
 
 
 def _predicted(predictor: Predictor, folder: Path, out: Path, **chosen: Any) -> list[Entry]:

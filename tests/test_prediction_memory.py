@@ -44,7 +44,7 @@ def only_reading_and_writing(monkeypatch: pytest.MonkeyPatch) -> None:
     ) -> list[list[Segmented]]:  # fmt: skip
         return [[_block(picture) for _ in rows] for picture, rows in zip(pictures, asked, strict=True)]
 
-    monkeypatch.setattr("vlsmctl.prediction.segment", segment)
+    monkeypatch.setattr("vlsmctl.machine.segment", segment)
 
 
 def _block(picture: Ready) -> Segmented:

@@ -9,7 +9,6 @@ the masks of the cases in hand as deflated bits, at most 4 MiB for each prompt a
 
 from __future__ import annotations
 
-import gc
 import json
 import shutil
 import time
@@ -20,9 +19,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Lock
 
-import torch
-from torch import Tensor
-
 from vlsmctl.ahead import ahead_of_all
 from vlsmctl.cases import Case, Done, Options, all_prompts, targets
 from vlsmctl.errors import DiskFull, UnreadableFile
@@ -30,7 +26,8 @@ from vlsmctl.files import NO_ROOM, remove, remove_leftovers
 from vlsmctl.formats.records import Origin, Problem, Scan
 from vlsmctl.formats.scan import open_scan
 from vlsmctl.ledger import LEDGER, Entry, Known, append, begun_path, ledger_path, open_ledger, read_ledger
-from vlsmctl.predictor import Cut, Predictor, Ready, Segmented, encode, has_learned, moved, ready, segment
+from vlsmctl.machine import Machine
+from vlsmctl.predictor import Cut, Predictor, Ready, Segmented, ready
 from vlsmctl.runtime import StopFlag
 from vlsmctl.writing import Results, failed, results_for, timed, why_not_writable, write_case
 
@@ -103,7 +100,7 @@ def predict(
 
         enter(skipped)
         if mine:
-            machine = _Machine(predictor, all_prompts(cases), _cut(options), options.batch_size, watch.say)
+            machine = Machine(predictor, all_prompts(cases), _cut(options), options.batch_size, watch.say)
             entries = _work(machine, mine, out, options, begin, enter, stop, watch)
     return Outcome(entries, before)
 
@@ -123,7 +120,7 @@ def _begun(out: Path, rank: int) -> Iterator[Callable[[Case, Options], None]]:
 
 
 def _work(
-    machine: _Machine,
+    machine: Machine,
     cases: Sequence[Case],
     out: Path,
     options: Options,
@@ -199,13 +196,13 @@ class _Frame:
 
 
 def _computed(
-    machine: _Machine, cases: Sequence[Case], options: Options, stop: StopFlag, watch: Watch
+    machine: Machine, cases: Sequence[Case], options: Options, stop: StopFlag, watch: Watch
 ) -> Iterator[_Task]:
     """Yields the cases as their last frames are segmented."""
     waiting: list[_Frame] = []
 
     def flush() -> Iterator[_Task]:
-        machine.segment([frame for frame in waiting if frame.picture is not None])
+        _segment(machine, [frame for frame in waiting if frame.task.error is None])
         ended = [frame.task for frame in waiting if frame.picture is None]
         for frame in waiting:
             task = frame.task
@@ -262,75 +259,15 @@ def _frames(predictor: Predictor, task: _Task, options: Options) -> Iterator[_Fr
     yield _Frame(task, None)
 
 
-class _Machine:
-    """The model, and how much it takes at once: that shrinks when memory runs out."""
-
-    def __init__(
-        self, predictor: Predictor, prompts: Sequence[str], cut: Cut, batch_size: int,
-        say: Callable[[str], None],
-    ) -> None:  # fmt: skip
-        self.predictor, self.cut, self.batch_size, self.say = predictor, cut, batch_size, say
-        self.conditions: Tensor | None = None
-        self.learned = [has_learned(predictor, prompt) for prompt in prompts]
-        self.conditions = self._encoded(prompts)
-
-    def _encoded(self, prompts: Sequence[str]) -> Tensor:
-        while True:
-            try:
-                return encode(self.predictor, prompts)
-            except Exception as error:
-                if not (_out_of_memory(error) and self._make_room()):
-                    raise
-
-    def segment(self, frames: Sequence[_Frame]) -> None:
-        """Adds the results of the frames to their cases, or the reason why there are none."""
-        waiting = [frame for frame in frames if frame.task.error is None]
-        while waiting:
-            part = waiting[: self.batch_size]
-            try:
-                found = self._segmented(part)
-            except Exception as error:  # it costs one case at most
-                if _out_of_memory(error) and self._make_room():
-                    continue
-                if len(part) > 1:
-                    for frame in part:
-                        self.segment([frame])
-                else:
-                    part[0].task.error = f"could not be segmented ({type(error).__name__})"
-            else:
-                for frame, results in zip(part, found, strict=True):
-                    _keep(frame.task, results)
-            waiting = [frame for frame in waiting[len(part) :] if frame.task.error is None]
-
-    def _segmented(self, frames: Sequence[_Frame]) -> list[list[Segmented]]:
-        pictures = [frame.picture for frame in frames if frame.picture is not None]
-        asked = [frame.task.case.rows for frame in frames]
-        assert self.conditions is not None  # noqa: S101 (encoded when this was made)
-        return segment(
-            self.predictor, pictures, asked, self.conditions, self.cut, batch_size=self.batch_size,
-            learned=self.learned,
-        )  # fmt: skip
-
-    def _make_room(self) -> bool:
-        """Halves the batch, down to one, then goes to the CPU; False when nothing is left to try."""
-        device = self.predictor.device
-        if self.batch_size > 1:
-            self.batch_size //= 2
-            self.say(f"out of memory on {device}: going on with batches of {self.batch_size}")
-        elif device.type == "cpu":
-            return False
+def _segment(machine: Machine, frames: Sequence[_Frame]) -> None:
+    """Adds what the frames came to to their cases, or the reason why they came to nothing."""
+    pictures = [(frame.task, frame.picture) for frame in frames if frame.picture is not None]
+    found = machine.segment([picture for _, picture in pictures], [task.case.rows for task, _ in pictures])
+    for (task, _), results in zip(pictures, found, strict=True):
+        if isinstance(results, str):
+            task.error = task.error or results
         else:
-            cpu = torch.device("cpu")
-            self.predictor = moved(self.predictor, cpu)
-            if self.conditions is not None:
-                self.conditions = self.conditions.to(cpu)
-            self.say(
-                f"out of memory on {device} for a single picture: going on on the CPU, which is slower"
-            )
-        gc.collect()
-        if device.type == "cuda":
-            torch.cuda.empty_cache()
-        return True
+            _keep(task, results)
 
 
 def _keep(task: _Task, found: Sequence[Segmented]) -> None:
@@ -342,13 +279,6 @@ def _keep(task: _Task, found: Sequence[Segmented]) -> None:
     except Exception as error:  # the disk of the temporary files is full, say
         reason = getattr(error, "strerror", None) or type(error).__name__
         task.error = f"its masks cannot be kept until they are written: {reason}"
-
-
-def _out_of_memory(error: Exception) -> bool:
-    words = ("out of memory", "alloc_failed", "can't allocate memory", "not enough memory")
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
-        isinstance(error, RuntimeError) and any(word in str(error).lower() for word in words)
-    )
 
 
 @contextmanager

@@ -51,8 +51,6 @@ OTHERS: list[tuple[str, Any, Any]] = [
     ("ImageType", ["DERIVED", "SECONDARY", "MPR"], ["DERIVED", "SECONDARY", "MIP"]),
     ("EchoTime", 10.0, 80.0),
     ("EchoTime", 0.0, 2.5),
-    ("EchoNumbers", 1, 2),
-    ("TemporalPositionIdentifier", 1, 2),
     ("DiffusionBValue", 0.0, 1000.0),
 ]
 
@@ -101,11 +99,39 @@ def test_the_noise_of_echo_times_parts_nothing(tmp_path: Path) -> None:
     assert _volumes(tmp_path) == [([f"{echo}{z}" for z in range(4)], 1.0) for echo in "ab"]
 
 
-@pytest.mark.parametrize("name", ["TemporalPositionIdentifier", "EchoNumbers"])
-def test_a_number_for_each_slice_parts_nothing(tmp_path: Path, name: str) -> None:
-    for z in range(5):
+PHASES = ("TemporalPositionIdentifier", "EchoNumbers", "AcquisitionNumber")
+
+
+@pytest.mark.parametrize("name", PHASES)
+@pytest.mark.parametrize("count", [2, 5])
+def test_a_number_for_each_slice_parts_nothing(tmp_path: Path, name: str, count: int) -> None:
+    for z in range(count):
         _slice(tmp_path / f"{z}", z, **{name: 10 - z})
-    assert _sizes(tmp_path) == [(5, 1.0)]
+    assert _sizes(tmp_path) == [(count, 1.0)]
+
+
+@pytest.mark.parametrize("name", PHASES)
+def test_interleaved_slices_are_one_volume_until_positions_repeat(tmp_path: Path, name: str) -> None:
+    _stack(tmp_path, range(0, 30, 6), "", **{name: 1})
+    _stack(tmp_path, range(3, 30, 6), "", **{name: 2})
+    assert _sizes(tmp_path) == [(10, 3.0)]
+    _stack(tmp_path, range(0, 24, 3), "again", **{name: 3})
+    _stack(tmp_path, range(0, 12, 3), "short", **{name: 4})
+    assert [count for count, _ in _sizes(tmp_path)] == [5, 5, 8, 4]
+
+
+def test_phases_of_unlike_length_within_phases_are_told_apart(tmp_path: Path) -> None:
+    for time, acquisition in ((1, 1), (1, 2), (2, 1), (2, 2)):
+        numbers = {"TemporalPositionIdentifier": time, "AcquisitionNumber": acquisition}
+        _stack(tmp_path, range(3 + time), f"{time}{acquisition}", **numbers)
+    assert _sizes(tmp_path) == [(4, 1.0), (4, 1.0), (5, 1.0), (5, 1.0)]
+
+
+@pytest.mark.parametrize("name", ["FrameOfReferenceUID", "PatientID", "PatientName"])
+def test_a_mark_of_its_own_for_each_file_parts_nothing(tmp_path: Path, name: str) -> None:
+    for z in range(12):  # of which two share one
+        _slice(tmp_path / f"{z:02}", z, **{name: f"1.2.9.{max(z, 1)}"})
+    assert _sizes(tmp_path) == [(12, 1.0)]
 
 
 @pytest.mark.parametrize(
@@ -114,11 +140,11 @@ def test_a_number_for_each_slice_parts_nothing(tmp_path: Path, name: str) -> Non
         (lambda z: z // 4, [(12, 1.0)]),  # positions of a table
         (lambda z: 2 - z // 4, [(12, 1.0)]),
         (lambda z: z, [(12, 1.0)]),
-        (lambda z: z % 2, [(6, 2.0), (6, 2.0)]),
+        (lambda z: z % 2, [(12, 1.0)]),
         (lambda z: None if z > 5 else 1, [(12, 1.0)]),
     ],
 )
-def test_acquisitions_one_after_another_are_one_volume_and_those_between_one_another_are_not(
+def test_acquisitions_one_after_or_between_another_are_one_volume(
     tmp_path: Path, number_of: Callable[[int], int | None], sizes: list[tuple[int, float]]
 ) -> None:
     for z in range(12):
@@ -127,8 +153,8 @@ def test_acquisitions_one_after_another_are_one_volume_and_those_between_one_ano
 
 
 def test_acquisitions_that_overlap_are_parted_all(tmp_path: Path) -> None:
-    for number, heights in enumerate([(0, 1, 2, 3, 4), (3.5, 4.5, 5.5), (8.5, 9.5)]):
-        _stack(tmp_path, heights, AcquisitionNumber=number)
+    for number, heights in enumerate([(0, 1, 2, 3, 4), (3, 4, 5), (8, 9)]):
+        _stack(tmp_path, heights, f"{number}-", AcquisitionNumber=number)
     assert _sizes(tmp_path) == [(5, 1.0), (3, 1.0), (2, 1.0)]
 
 
@@ -176,6 +202,10 @@ def test_a_damaged_group_hides_no_file(tmp_path: Path, damage: str) -> None:
 
 
 SIDE_FILES = ("VERSION", "LOCKFILE", "README", "ReadMe.1st", "README2", "LICENSE", "DICOMDIR", "MD5SUMS")
+BESIDE = (
+    *("INDEX", "checksum", "md5", "manifest", "FILELIST", "LOG", "DISCINFO", "notes", "PATIENT"),
+    *("StudyInfo", "DONE", "COMPLETE"),
+)
 
 
 @pytest.mark.parametrize("content", [b"", b"\0" * 400, b"noise" * 100])
@@ -193,20 +223,38 @@ def test_a_slice_that_is_no_dicom_any_more_is_a_problem(
     assert expected in problem.reason
 
 
-def test_files_without_extension_among_slices_are_problems_and_what_lies_elsewhere_is_not(
-    tmp_path: Path,
-) -> None:
-    _stack(tmp_path / "ct", range(3))
-    for name in ("notes", "ct/a.txt", "ct/b.xml", "other/3", *(f"ct/{name}" for name in SIDE_FILES)):
+@pytest.mark.parametrize("ending", ["", ".dcm"])
+def test_what_is_not_called_as_the_slices_are_is_no_problem(tmp_path: Path, ending: str) -> None:
+    for z in range(3):
+        _slice(tmp_path / "ct" / f"IM{z}{ending}", z)
+    beside = ("a.txt", "b.xml", "c.7z", *SIDE_FILES, *BESIDE, *(["IM3"] if ending else []))
+    for name in ("other/3", *(f"ct/{name}" for name in beside)):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
-    problems = {problem.path: problem for problem in find_scans([tmp_path])[1]}
-    assert problems.keys() == {tmp_path}
-    assert problems[tmp_path].reason.startswith("11 files not taken for scans: 11 others")
-    (tmp_path / "ct" / "3").touch()
-    problems = {problem.path: problem for problem in find_scans([tmp_path])[1]}
-    assert problems.keys() == {tmp_path, tmp_path / "ct" / "3"}
-    assert not problems[tmp_path / "ct" / "3"].harmless
+    (problem,) = find_scans([tmp_path])[1]
+    assert (problem.path, problem.harmless) == (tmp_path, True)
+    assert f"{len(beside)} others" in problem.reason  # and a DICOMDIR, which is none
+
+
+@pytest.mark.parametrize(
+    ("slices", "lost"),
+    [
+        (("1.2.840.1", "1.2.840.2"), "1.2.840.77.3"),
+        (("1", "2"), "003"),
+        (("image-9", "image-10"), "IMAGE-111"),
+        (("I0A3F", "I77BC"), "IC4D1"),
+        (("a.dcm", "2"), "x3.dcm"),
+        (("a.dcm", "2"), "3"),
+    ],
+)
+def test_what_is_called_as_the_slices_are_is_a_problem(
+    tmp_path: Path, slices: tuple[str, ...], lost: str
+) -> None:
+    for z, name in enumerate(slices):
+        _slice(tmp_path / name, z)
+    (tmp_path / lost).write_bytes(b"noise")
+    (problem,) = find_scans([tmp_path])[1]
+    assert (problem.path, problem.harmless) == (tmp_path / lost, False)
 
 
 def test_beside_masks_alone_nothing_is_lost(tmp_path: Path) -> None:

@@ -19,10 +19,10 @@ _ORTHONORMAL = 1e-3  # cosines are often written with few decimals
 # they are written differs by less, tilts of a gantry by more.
 SAME_DIRECTION = 1e-3
 _SAME_SPACING = 1e-4  # relative
-# How far a slice may lie off an even spacing, mm: positions are often written with two decimals, or with one,
-# which matters less the farther slices are apart.
+# How far a slice may lie off an even spacing: positions are often written with two decimals, or with one,
+# which matters less the farther apart slices are.
 _ABSOLUTE, _RELATIVE, _AT_MOST = 0.01, 0.1, 0.1  # mm; of the slice distance; mm
-_JITTER = 0.25  # of the slice distance: what is off by more is another place, not the same one ill written
+_JITTER = 0.3  # of the slice distance: what is off by more is another place, not the same one ill written
 _STEEPEST = 45  # degrees; gantries tilt by 30 at most
 _GAP = 3  # times the thickness of a slice
 MOST_MM, _LEAST_MM = 1e7, 1e-7  # what lies beyond is damage, and would overflow

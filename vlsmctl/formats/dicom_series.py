@@ -19,8 +19,8 @@ The rules, in this order:
   it is taken apart by the first element of `dicom_header.REPEATS` that does so completely: each of its
   values has every position once. Where none does, it stays one scan (which makes no volume).
 - Otherwise, where positions repeat, temporal positions, echo numbers and acquisitions stand apart: all,
-  where any two that have several positions each share one. Where none repeats, they are one scan: one
-  after another, as the positions of a table, or interleaved.
+  where any two share several positions. Where no position repeats, they are one scan: one after another, as
+  the positions of a table, or interleaved.
 - Files below different inputs stand apart; files that are inputs themselves join.
 """
 
@@ -33,7 +33,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
+from itertools import combinations, pairwise
 from operator import mul
 from pathlib import Path
 from typing import Any
@@ -45,7 +45,7 @@ from vlsmctl.formats.records import Found, Problem
 # Modalities whose several images in one series are the slices of a volume.
 VOLUMETRIC = ("CT", "MR", "PT", "NM")
 _SAME_HEIGHT = 0.01  # mm
-# What makes another image wherever it lies, of the elements in REPEATS; and what does where positions repeat
+# Of the elements in REPEATS: what makes another image anywhere, and what does only where positions repeat
 _IMAGES = ("EchoTime", "DiffusionBValue")
 _PHASES = ("TemporalPositionIdentifier", "EchoNumbers", "AcquisitionNumber")
 _OWN_FROM, _OWN = (
@@ -213,9 +213,9 @@ def _by_phase(files: list[DicomFile]) -> list[list[DicomFile]]:
 
 
 def _share_positions(parts: Sequence[set[int]]) -> bool:
-    """Whether two stacks have a position in common; a single slice is none."""
+    """Whether two stacks have more in common than where the one ends and the other begins."""
     stacks = [positions for positions in parts if len(positions) > 1]
-    return len(set().union(*stacks)) < sum(map(len, stacks))
+    return any(len(one & other) > 1 for one, other in combinations(stacks, 2))
 
 
 def _by_repeats(files: Sequence[DicomFile]) -> list[list[DicomFile]] | None:
