@@ -188,7 +188,7 @@ def test_the_presence_threshold(home: Path, here: Path) -> None:
     def entries(*arguments: object) -> list[dict[str, Any]]:
         asked = ("predict", "scans", "--adapter", "calibrated.safetensors", "--threshold", 0.001, "--json")
         found: list[dict[str, Any]] = vlsmctl(*asked, *arguments).document["entries"]
-        return found
+        return sorted(found, key=lambda entry: str(entry["input"]))
 
     low = entries()
     assert all(0 < entry["presence"] < 1 and entry["status"] == "done" for entry in low)
