@@ -41,7 +41,7 @@ from vlsmctl.quiet import without_warnings
 # pydicom's messages quote header values, which are patient data: none may reach a log.
 logging.getLogger("pydicom").setLevel(logging.CRITICAL + 1)
 
-INFLATED_AT_MOST = 2**30  # bytes of a deflated file, held in memory
+INFLATED_AT_MOST = 2**29  # bytes of a deflated file, held in memory, by each thread that reads
 _INFLATED_HEADER = 64 * 2**20
 _READS = 3_000_000  # of a file: thousands of frames' functional groups take some hundred thousand
 _LARGE = 2**16
