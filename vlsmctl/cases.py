@@ -13,7 +13,9 @@ from vlsmctl.files import is_there
 from vlsmctl.formats.naming import (
     FRAMES_SUFFIX,
     RESERVED,
+    SEG_SUFFIX,
     SLICES_SUFFIX,
+    VOLUME_SUFFIX,
     mask_path,
     mask_suffix,
     output_stems,
@@ -26,7 +28,6 @@ from vlsmctl.predictor import Cut, Predictor
 
 MADE_LIKE = "1"  # to be raised when the same scan would get another mask than before: readers, geometry
 MOST_LABELS = 255  # of a label map of bytes
-SEG_SUFFIX, VOLUME_SUFFIX = ".seg.dcm", ".nii.gz"
 OVERLAY, PROBABILITY = f"{RESERVED[0]}.png", RESERVED[1]
 
 

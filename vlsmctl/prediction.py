@@ -25,13 +25,11 @@ from vlsmctl.errors import DiskFull, UnreadableFile
 from vlsmctl.files import NO_ROOM, remove, remove_leftovers
 from vlsmctl.formats.records import Origin, Problem, Scan
 from vlsmctl.formats.scan import open_scan
-from vlsmctl.ledger import LEDGER, Entry, Known, append, begun_path, ledger_path, open_ledger, read_ledger
+from vlsmctl.ledger import Entry, Known, append, begun_path, ledger_path, open_ledger, read_ledger
 from vlsmctl.machine import Machine
 from vlsmctl.predictor import Cut, Predictor, Ready, Segmented, ready
 from vlsmctl.runtime import StopFlag
 from vlsmctl.writing import Results, failed, results_for, timed, why_not_writable, write_case
-
-__all__ = ["LEDGER", "Options", "Outcome", "Watch", "predict"]
 
 _WRITING = 4  # cases that may wait to be written
 _LITTLE_ROOM = 2**20  # bytes

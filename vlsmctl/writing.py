@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vlsmctl.cases import OVERLAY, PROBABILITY, SEG_SUFFIX, VOLUME_SUFFIX, Case, Options
+from vlsmctl.cases import OVERLAY, PROBABILITY, Case, Options
 from vlsmctl.errors import UnreadableFile
 from vlsmctl.files import remove
 from vlsmctl.formats.dicom_geometry import is_sheared
-from vlsmctl.formats.naming import FRAMES_SUFFIX, SLICES_SUFFIX
+from vlsmctl.formats.naming import FRAMES_SUFFIX, SEG_SUFFIX, SLICES_SUFFIX, VOLUME_SUFFIX
 from vlsmctl.formats.raster import write_pictures
 from vlsmctl.formats.records import Frames, Origin, Scan, Segment, check_frames
 from vlsmctl.formats.spool import Spool

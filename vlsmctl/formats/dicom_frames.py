@@ -32,16 +32,15 @@ from vlsmctl.formats.dicom_geometry import (
     slice_order,
     volume_faults,
 )
-from vlsmctl.formats.dicom_header import read_elements
+from vlsmctl.formats.dicom_header import GEOMETRY, read_elements
 from vlsmctl.formats.dicom_pixels import checked_layout
 from vlsmctl.formats.records import Found, Geometry
 from vlsmctl.quiet import without_warnings
 
-_GEOMETRY = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
 _THICKNESS = ("SliceThickness", "SpacingBetweenSlices")
 _GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
-_OPENING = (*LAYOUT_ELEMENTS, "Modality", "SeriesDescription", *_GEOMETRY, *_THICKNESS, *_GROUPS)
-_NO_PLACE = f"no place (expected {', '.join(_GEOMETRY)})"
+_OPENING = (*LAYOUT_ELEMENTS, "Modality", "SeriesDescription", *GEOMETRY, *_THICKNESS, *_GROUPS)
+_NO_PLACE = f"no place (expected {', '.join(GEOMETRY)})"
 
 
 @dataclass(frozen=True)
@@ -207,7 +206,7 @@ def _place(scopes: Sequence[Any]) -> Place | str:
     try:
         values = [
             numbers(scope, name)
-            for scope, name in zip((position, orientation, measures), _GEOMETRY, strict=True)
+            for scope, name in zip((position, orientation, measures), GEOMETRY, strict=True)
         ]
         stated = [number for name in _THICKNESS for number in numbers(measures, name)]
     except WrongElement as error:

@@ -47,7 +47,7 @@ _READS = 3_000_000  # of a file: thousands of frames' functional groups take som
 _LARGE = 2**16
 _META_GROUP, _PIXELS = 0x0002, 0x7FE00008
 _DIRECTORY = "1.2.840.10008.1.3.10"
-_GEOMETRY = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
+GEOMETRY = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
 _PLAUSIBLE = ("SOPClassUID", "Rows", "Columns")
 # What may tell the acquisitions, phases or echoes of one series apart, the likeliest first
 REPEATS = (
@@ -57,7 +57,7 @@ REPEATS = (
 _FINDING = (
     *_PLAUSIBLE,
     *("SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "Modality", "ImageType"),
-    *("NumberOfFrames", "FrameOfReferenceUID", *PATIENT, *_GEOMETRY, *REPEATS),
+    *("NumberOfFrames", "FrameOfReferenceUID", *PATIENT, *GEOMETRY, *REPEATS),
 )
 # What has rows and columns, or a modality of its own, and is nothing to segment
 _NOT_SCANS = (
@@ -326,7 +326,7 @@ def _header_of(header: Any, sop_class: UID, groups: dict[str, Any]) -> Header:
         position=_numbers(stated, "ImagePositionPatient", 3),
         orientation=_numbers(stated, "ImageOrientationPatient", 6),
         spacing=_numbers(stated, "PixelSpacing", 2),
-        positioned=all(stated.get(name) for name in _GEOMETRY),
+        positioned=all(stated.get(name) for name in GEOMETRY),
         repeats=tuple(_number(stated, name) for name in REPEATS),
         localiser=image_type[2] == "LOCALIZER",
         enhanced=_is_enhanced(sop_class),

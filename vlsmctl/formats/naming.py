@@ -8,6 +8,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import count
 from pathlib import Path
 
 from vlsmctl.formats.records import Found
@@ -23,7 +24,8 @@ FORMATS = ("auto", "nifti", "png", "dicom-seg")
 RESERVED = (".overlay", ".probability")
 # Folders with one file a frame: pictures, or slices each in its own place
 FRAMES_SUFFIX, SLICES_SUFFIX = ".frames", ".slices"
-_NATURAL = {"picture": ".png", "nifti": ".nii.gz", "dicom": ".seg.dcm"}
+SEG_SUFFIX, VOLUME_SUFFIX = ".seg.dcm", ".nii.gz"
+_NATURAL = {"picture": ".png", "nifti": VOLUME_SUFFIX, "dicom": SEG_SUFFIX}
 _LONGEST_SLUG = 60
 
 
@@ -45,13 +47,11 @@ def prompt_slugs(prompts: Sequence[str]) -> list[str | None]:
     """One distinct slug a prompt; a single prompt needs none."""
     if len(prompts) < 2:
         return [None for _ in prompts]
-    slugs: list[str | None] = []
+    slugs: dict[str, None] = {}
     for prompt in prompts:
         slug = prompt_slug(prompt)
-        taken = slugs.count
-        number = next(n for n in range(1, len(prompts) + 1) if not taken(_numbered(slug, n)))
-        slugs.append(_numbered(slug, number))
-    return slugs
+        slugs[next(name for n in count(1) if (name := _numbered(slug, n)) not in slugs)] = None
+    return list(slugs)
 
 
 def mask_suffix(found: Found, wanted: str) -> str:
@@ -59,7 +59,7 @@ def mask_suffix(found: Found, wanted: str) -> str:
     no place in space, a NIfTI file no DICOM headers) leaves it its own format."""
     if wanted == "png":
         return ".png" if found.single else FRAMES_SUFFIX
-    return ".nii.gz" if wanted == "nifti" and found.kind == "dicom" else _NATURAL[found.kind]
+    return VOLUME_SUFFIX if wanted == "nifti" and found.kind == "dicom" else _NATURAL[found.kind]
 
 
 def mask_path(stem: Path, suffix: str, slug: str | None = None) -> Path:
