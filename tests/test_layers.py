@@ -19,17 +19,18 @@ ROOT = Path(vlsmctl.__file__).parent
 LAYERS = {
     0: ("errors", "quiet", "files", "ahead", "network", "processors", "claims"),
     1: ("config", "runtime", "console", "formats"),
-    2: ("datasets", "batches", "preprocessing", "losses", "metrics", "mask_files", "presence",
-        "adapters"),
+    2: ("datasets", "batches", "preprocessing", "losses", "metrics", "intervals", "paired", "mask_files",
+        "presence", "adapters"),
     3: ("models",),
     4: ("checkpoint", "runs", "resume", "training", "validation", "ledger", "predictor", "prompt_files",
-        "cases", "machine", "overlays", "writing", "prediction", "scoring", "evaluation", "preview",
-        "pretraining", "quickstart", "reproduce", "report", "export", "bench"),
+        "cases", "machine", "overlays", "writing", "prediction", "pairing", "case_tables", "evaluation",
+        "summary", "score_files", "split_masks", "sensitivity", "scoring", "comparison", "preview", "report",
+        "pretraining", "quickstart", "grid", "grid_table", "reproduce", "export", "bench"),
     5: ("cli", "commands", "__main__"),
 }  # fmt: skip
 LAYER_OF = {part: layer for layer, parts in LAYERS.items() for part in parts}
 HEAVY = ("torch", "numpy", "scipy", "transformers", "monai", "accelerate", "nibabel", "pydicom", "PIL",
-         "open_clip", "pydantic", "huggingface_hub", "matplotlib")  # fmt: skip
+         "open_clip", "pydantic", "huggingface_hub", "matplotlib", "jinja2")  # fmt: skip
 
 
 def module_name(path: Path) -> str:
@@ -116,7 +117,7 @@ def test_packages_never_go_in_a_circle() -> None:
     list(TopologicalSorter({name: below - {name} for name, below in graph.items()}).static_order())
 
 
-@pytest.mark.parametrize("module", ["vlsmctl.evaluation", "vlsmctl.mask_files", "vlsmctl.metrics"])
+@pytest.mark.parametrize("module", ["vlsmctl.evaluation", "vlsmctl.summary", "vlsmctl.comparison", "vlsmctl.mask_files"])
 def test_scoring_files_knows_no_model(module: str) -> None:
     parts = {part(one) for one in everything_below(module)}
     assert not parts & {"models", "adapters", "prediction", "training", "checkpoint"}

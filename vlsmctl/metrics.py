@@ -1,7 +1,8 @@
-"""Scores of one predicted mask against one target mask, and the interval of their mean: pure functions.
+"""Scores of one predicted mask against one target mask: pure functions.
 
-Masks are bool arrays of equal shape and any number of dimensions, at native size. The cases in which
-the textbook formula is undefined follow `EMPTY_RULE`, here and nowhere else.
+Masks are bool arrays of equal shape and any number of dimensions, at native size. `compare` does what
+several scores need once: counts and surface distances. The cases in which a textbook formula is undefined
+follow `EMPTY_RULE`, here and nowhere else.
 """
 
 from __future__ import annotations
@@ -9,61 +10,159 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import binary_erosion
 from scipy.spatial import KDTree
 
 Mask = NDArray[np.bool_]
 Spacing = Sequence[float] | NDArray[np.float64]
+Distances = NDArray[np.float64]
+Indices = NDArray[np.int64]
 
 EMPTY_RULE = (
-    "both masks empty: Dice and IoU 1, HD95 0; exactly one empty: Dice and IoU 0, "
-    "HD95 the diagonal of the image or volume"
+    "both masks empty: Dice, IoU, NSD, precision and recall 1, HD95 0; exactly one empty: Dice, IoU, NSD, "
+    "precision and recall 0, HD95 the diagonal of the image or volume (infinite in the column hd95_inf)"
 )
 PERCENTILE = 95
-_DRAWS_AT_ONCE = 4_000_000
+SLACK = 1e-6
+_BLOCK = 2**16  # elements whose distances are looked up at once
 
 
-def dice(prediction: Mask, target: Mask) -> float:
-    """Dice coefficient in 0..1. Both empty: 1; exactly one empty: 0.
+@dataclass(frozen=True)
+class Comparison:
+    """What scores are made of.
 
-    Raises: ValueError when the shapes differ.
+    both, predicted, target: elements in both masks, in the prediction, in the target. distances: from each
+    surface element of the prediction to the nearest of the target, and the other way round, in the unit of
+    the spacing; None where a mask is empty. diagonal: of the image or volume, in that unit. element: area
+    or volume of one pixel or voxel.
     """
-    both, total = _overlap(prediction, target)
-    return 2 * both / total if total else 1.0
+
+    both: int
+    predicted: int
+    target: int
+    distances: tuple[Distances, Distances] | None
+    diagonal: float
+    element: float = 1.0
+
+    @property
+    def one_empty(self) -> bool:
+        return bool(self.predicted) != bool(self.target)
 
 
-def iou(prediction: Mask, target: Mask) -> float:
-    """Intersection over union in 0..1. Both empty: 1; exactly one empty: 0.
-
-    Raises: ValueError when the shapes differ.
-    """
-    both, total = _overlap(prediction, target)
-    return both / (total - both) if total else 1.0
-
-
-def hd95(prediction: Mask, target: Mask, spacing: Spacing) -> float:
-    """95th percentile of the surface distances in each direction, the larger of the two.
+def compare(prediction: Mask, target: Mask, spacing: Spacing, element: float = 1.0) -> Comparison:
+    """Counts and surface distances of two masks.
 
     The surface of a mask is what an erosion by the face-connected neighbourhood removes; beyond the
-    image there is background. Equal to MONAI's `compute_hausdorff_distance(percentile=95)` where that
-    is defined. Both empty: 0; exactly one empty: the diagonal of the image.
+    image there is background. As MONAI's `get_edge_surface_distance`.
 
+    prediction, target: bool, of equal shape, [H, W] or [X, Y, Z] or any other.
     spacing: the length of one step along each axis, [ndim]; for a sheared grid (a tilted gantry) the
-        step vectors as rows, [ndim, K]. The distance has its unit: mm in, mm out; 1 for pixels.
+        step vectors as rows, [ndim, K]. Distances have its unit: mm in, mm out; 1 for pixels.
+    element: the area or volume of one pixel or voxel, in the unit that size errors shall have.
 
-    Raises: ValueError when the shapes differ, or when `spacing` does not fit them.
+    Memory: about the box around each mask, and 60 bytes an element of the surfaces.
+
+    Raises: ValueError when the shapes differ, or when `spacing` does not fit them or is no length.
     """
     prediction, target = _checked(prediction, target)
     steps = _step_vectors(spacing, target.ndim)
-    filled = int(prediction.any()) + int(target.any())
-    if filled < 2:
-        return diagonal(target.shape, steps) if filled else 0.0
-    box = _bounding_box(prediction | target)
-    surfaces = [_surface_points(mask[box]) @ steps for mask in (prediction, target)]
-    return max(_directed(surfaces[0], surfaces[1]), _directed(surfaces[1], surfaces[0]))
+    if target.flags.f_contiguous:  # as NIfTI files are: the order of the axes is nothing to a distance
+        prediction, target, steps = prediction.T, target.T, steps[::-1]
+    boxes = [_bounding_box(mask) for mask in (prediction, target)]
+    predicted, true = (
+        int(np.count_nonzero(mask[box])) for mask, box in zip((prediction, target), boxes, strict=True)
+    )
+    both, distances = 0, None
+    if predicted and true:
+        both = int(np.count_nonzero(prediction[boxes[1]] & target[boxes[1]]))
+        surfaces = [_surface(mask, box) for mask, box in zip((prediction, target), boxes, strict=True)]
+        distances = (
+            _distances(surfaces[0], surfaces[1], target.shape, steps),
+            _distances(surfaces[1], surfaces[0], target.shape, steps),
+        )
+    return Comparison(both, predicted, true, distances, diagonal(target.shape, steps), element)
+
+
+def dice(found: Comparison) -> float:
+    """Dice coefficient, 0..1."""
+    total = found.predicted + found.target
+    return 2 * found.both / total if total else 1.0
+
+
+def iou(found: Comparison) -> float:
+    """Intersection over union, 0..1."""
+    union = found.predicted + found.target - found.both
+    return found.both / union if union else 1.0
+
+
+def precision(found: Comparison) -> float:
+    """Share of the prediction that is right, 0..1."""
+    if not found.predicted:
+        return float(not found.target)
+    return found.both / found.predicted
+
+
+def recall(found: Comparison) -> float:
+    """Share of the target that was found (sensitivity), 0..1."""
+    if not found.target:
+        return float(not found.predicted)
+    return found.both / found.target
+
+
+def hd95(found: Comparison) -> float:
+    """95th percentile of the surface distances in each direction, the larger of the two.
+
+    Equal to MONAI's `compute_hausdorff_distance(percentile=95)` where that is defined.
+    """
+    if found.distances is None:
+        return found.diagonal if found.one_empty else 0.0
+    return max(float(np.percentile(each, PERCENTILE)) for each in found.distances)
+
+
+def nsd(found: Comparison, tolerance: float) -> float:
+    """Normalised surface Dice, 0..1: the share of both surfaces that lies within `tolerance` of the other.
+
+    Equal to MONAI's `compute_surface_dice` (`use_subvoxels=False`) where that is defined.
+    Source: Nikolov et al., Clinically applicable segmentation of head and neck anatomy, 2021.
+    """
+    if found.distances is None:
+        return float(not found.one_empty)
+    within = sum(int(np.count_nonzero(each <= tolerance)) for each in found.distances)
+    return within / sum(map(len, found.distances))
+
+
+def volume_error(found: Comparison) -> float:
+    """Predicted minus true area or volume, signed."""
+    return (found.predicted - found.target) * found.element
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A score of one case.
+
+    compute: from a comparison and NSD's tolerance. measures: a share of 1, a length (mm or px), or a size
+    (ml or px); tolerant: whether it hangs on the tolerance.
+    """
+
+    label: str
+    compute: Callable[[Comparison, float], float]
+    measures: Literal["share", "length", "size"] = "share"
+    tolerant: bool = False
+
+
+METRICS: dict[str, Metric] = {
+    "dice": Metric("Dice", lambda found, _: dice(found)),
+    "iou": Metric("IoU", lambda found, _: iou(found)),
+    "hd95": Metric("HD95", lambda found, _: hd95(found), "length"),
+    "nsd": Metric("NSD", nsd, tolerant=True),
+    "precision": Metric("precision", lambda found, _: precision(found)),
+    "recall": Metric("recall", lambda found, _: recall(found)),
+    "volume_error": Metric("volume error", lambda found, _: volume_error(found), "size"),
+    "abs_volume_error": Metric("absolute volume error", lambda found, _: abs(volume_error(found)), "size"),
+}
 
 
 def diagonal(shape: Sequence[int], spacing: Spacing) -> float:
@@ -74,77 +173,10 @@ def diagonal(shape: Sequence[int], spacing: Spacing) -> float:
     return float(np.linalg.norm(corners, axis=1).max())
 
 
-@dataclass(frozen=True)
-class Metric:
-    """A score of one case: how it is called, computed, and whether it is a length (in mm or px)."""
-
-    label: str
-    compute: Callable[[Mask, Mask, Spacing], float]
-    is_length: bool
-
-
-METRICS: dict[str, Metric] = {
-    "dice": Metric("Dice", lambda prediction, target, _: dice(prediction, target), is_length=False),
-    "iou": Metric("IoU", lambda prediction, target, _: iou(prediction, target), is_length=False),
-    "hd95": Metric("HD95", hd95, is_length=True),
-}
-
-
-def bootstrap_interval(
-    values: Sequence[float] | NDArray[np.float64],
-    groups: Sequence[str] | None,
-    *,
-    level: float = 0.95,
-    resamples: int = 2000,
-    seed: int = 0,
-) -> tuple[float, float]:
-    """Percentile bootstrap interval of the mean of `values`; the same arguments give the same interval.
-
-    values: finite numbers, [N]. groups: the patient or sequence of each value, [N]; whole groups are
-    then drawn, as the values of one patient are not independent; None: each value stands alone.
-    With fewer than two groups (or values) nothing is known of the spread: (nan, nan).
-
-    Raises: ValueError when `groups` and `values` differ in length.
-    Source: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, section 13.3.
-    """
-    numbers = np.asarray(values, dtype=np.float64)
-    sums, counts = numbers, np.ones(len(numbers))
-    if groups is not None:
-        if len(groups) != len(numbers):
-            raise ValueError(f"{len(numbers)} values but {len(groups)} groups")
-        member = np.unique(np.asarray(groups, dtype=object), return_inverse=True)[1]
-        sums = np.bincount(member, weights=numbers).astype(np.float64)
-        counts = np.bincount(member).astype(np.float64)
-    if len(sums) < 2:
-        return float("nan"), float("nan")
-    means = _resampled_means(sums, counts, resamples, np.random.default_rng(seed))
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
-
-
-def _resampled_means(
-    sums: NDArray[np.float64], counts: NDArray[np.float64], resamples: int, rng: np.random.Generator
-) -> NDArray[np.float64]:
-    """Mean of each resample, [resamples]; drawn in blocks, so that a million cases fit in memory."""
-    number, means = len(sums), np.empty(resamples)
-    block = max(1, _DRAWS_AT_ONCE // number)
-    for start in range(0, resamples, block):
-        drawn = rng.integers(number, size=(min(block, resamples - start), number))
-        means[start : start + block] = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
-    return means
-
-
 def _checked(prediction: Mask, target: Mask) -> tuple[Mask, Mask]:
     if prediction.shape != target.shape:
         raise ValueError(f"masks differ in shape: prediction {prediction.shape}, target {target.shape}")
     return prediction.astype(bool, copy=False), target.astype(bool, copy=False)
-
-
-def _overlap(prediction: Mask, target: Mask) -> tuple[int, int]:
-    """Elements in both masks, and elements of the one plus elements of the other."""
-    prediction, target = _checked(prediction, target)
-    total = np.count_nonzero(prediction) + np.count_nonzero(target)
-    return int(np.count_nonzero(prediction & target)), int(total)
 
 
 def _step_vectors(spacing: Spacing, ndim: int) -> NDArray[np.float64]:
@@ -152,29 +184,70 @@ def _step_vectors(spacing: Spacing, ndim: int) -> NDArray[np.float64]:
     steps = np.asarray(spacing, dtype=np.float64)
     if steps.ndim not in (1, 2) or len(steps) != ndim:
         raise ValueError(f"spacing of shape {steps.shape} does not fit a mask of {ndim} dimensions")
-    return np.diag(steps) if steps.ndim == 1 else steps
+    steps = np.diag(steps) if steps.ndim == 1 else steps
+    if not np.isfinite(steps).all() or not steps.any(axis=1).all():
+        raise ValueError(f"spacing must be finite and not 0, got {np.asarray(spacing).tolist()}")
+    return steps
 
 
 def _bounding_box(mask: Mask) -> tuple[slice, ...]:
-    """The smallest box around a mask that is not empty."""
+    """The smallest box around a mask, of no elements where the mask has none."""
     box = []
-    for axis in range(mask.ndim):
+    for axis in range(mask.ndim):  # each is cut out before the next is looked for
+        part = mask[tuple(box)]
         others = tuple(other for other in range(mask.ndim) if other != axis)
-        lit = np.flatnonzero(mask.any(axis=others))
-        box.append(slice(int(lit[0]), int(lit[-1]) + 1))
+        lit = np.flatnonzero(part.any(axis=others))
+        box.append(slice(int(lit[0]), int(lit[-1]) + 1) if len(lit) else slice(0))
     return tuple(box)
 
 
-def _surface_points(mask: Mask) -> NDArray[np.float64]:
-    """Indices of the surface, [N, ndim]. Cropping needs no margin: beyond the array lies background."""
-    return np.argwhere(mask & ~binary_erosion(mask)).astype(np.float64)
+def _surface(mask: Mask, box: tuple[slice, ...]) -> Indices:
+    """The surface of a mask as ascending flat indices, [N]. box: around all that is in the mask."""
+    part = mask[box]
+    inner = part.copy()
+    for axis in range(part.ndim):
+        here, there = np.moveaxis(inner, axis, 0), np.moveaxis(part, axis, 0)
+        here[1:] &= there[:-1]
+        here[:-1] &= there[1:]
+        here[[0, -1]] = False  # beyond the box there is background
+    np.logical_xor(inner, part, out=inner)
+    places = np.unravel_index(np.flatnonzero(inner), part.shape)
+    moved = tuple(place + side.start for place, side in zip(places, box, strict=True))
+    return np.asarray(np.ravel_multi_index(moved, mask.shape), np.int64)
 
 
-def _directed(points: NDArray[np.float64], surface: NDArray[np.float64]) -> float:
-    """95th percentile of the distances from `points` to the nearest point of `surface`, each [N, K].
+def _distances(
+    surface: Indices, other: Indices, shape: tuple[int, ...], steps: NDArray[np.float64]
+) -> Distances:
+    """From each element of `surface` to the nearest of `other`, [N].
 
-    A tree over the two surfaces, not a distance transform of the whole box: five times faster on
-    lesions and organs, and its memory grows with the surface instead of the volume.
+    A tree over the surfaces, not a distance transform of the whole box: five times faster on lesions
+    and organs, and its memory grows with the surface instead of the volume. What lies on both surfaces
+    needs no search; the rest is looked up in blocks, so that only the distances are held for all.
     """
-    tree = KDTree(surface, leafsize=32, balanced_tree=False, compact_nodes=False)
-    return float(np.percentile(tree.query(points)[0], PERCENTILE))
+    distances = np.zeros(len(surface))
+    tree = None
+    for start in range(0, len(surface), _BLOCK):
+        block = surface[start : start + _BLOCK]
+        near = np.minimum(np.searchsorted(other, block), len(other) - 1)
+        apart = np.flatnonzero(other[near] != block)
+        if len(apart):
+            tree = tree or _tree(_places(other, shape, steps))
+            distances[start + apart] = tree.query(_places(block[apart], shape, steps))[0]
+    return distances
+
+
+def _tree(places: NDArray[np.float64]) -> KDTree:
+    return KDTree(places, leafsize=32, balanced_tree=False, compact_nodes=False)
+
+
+def _places(flat: Indices, shape: tuple[int, ...], steps: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Flat indices as points in the unit of the steps, [N, K]. No matrix product: its rounding may hang on
+    how many points there are."""
+    places = np.zeros((len(flat), steps.shape[1]))
+    for start in range(0, len(flat), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        for along, step in zip(np.unravel_index(flat[block], shape), steps, strict=True):
+            for number in np.flatnonzero(step):
+                places[block, number] += along * step[number]
+    return places

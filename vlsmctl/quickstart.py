@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,17 +17,17 @@ from vlsmctl.config import load_preset
 from vlsmctl.datasets.build import prepare
 from vlsmctl.datasets.manifest import Manifest, read_manifest
 from vlsmctl.datasets.phantom import make_look, make_phantom
-from vlsmctl.evaluation import score_cases, summarise, write_scores
 from vlsmctl.files import atomic_path
 from vlsmctl.formats.raster import read_mask_picture, read_picture
 from vlsmctl.formats.scan import find_scans
 from vlsmctl.ledger import Entry
 from vlsmctl.models.build import build
 from vlsmctl.prediction import predict
-from vlsmctl.predictor import Predictor, predictor_from_model, predictor_from_run, usual_cut
+from vlsmctl.predictor import predictor_from_model, predictor_from_run, usual_cut
 from vlsmctl.preview import PREDICTION, TRUTH, Tile, contact_sheet
+from vlsmctl.report import write_report
 from vlsmctl.runtime import StopFlag, pick_device
-from vlsmctl.scoring import predict_split
+from vlsmctl.scoring import EVALUATIONS, MASKS, Asked, Scored, score_run, score_split
 from vlsmctl.training import Fitted, Watcher, fit
 
 PRESET = "phantom"
@@ -45,6 +45,7 @@ class Quickstart:
     fitted: Fitted
     entries: list[Entry]
     preview: Path
+    report: Path
     seconds: float
 
 
@@ -66,9 +67,11 @@ def quickstart(
 
     say(f"2/5 zero-shot: asking the {preset.model} model as it is")
     run = runs.new_run(folder / "runs", PRESET, seed)
-    zero_shot = _scores(
-        predictor_from_model(preset.model, device=device), manifest, seed, run / "zero-shot"
-    )
+    asked = Asked(prompts=preset.prompts.eval)
+    zero_shot = score_split(
+        predictor_from_model(preset.model, device=device), manifest, asked,
+        run / EVALUATIONS / "zero-shot", seed=seed, about={},
+    )  # fmt: skip
 
     say(f"3/5 training a {preset.method} adapter; the model itself stays frozen")
     watcher = watch(preset.train.epochs, preset.model, preset.method)
@@ -78,19 +81,21 @@ def quickstart(
     runs.point_latest(folder / "runs", run)
 
     say("4/5 scoring the adapter on the same test pictures")
-    predictor = predictor_from_run(run, device=device)
-    adapter = _scores(predictor, manifest, seed, run / "eval" / "phantom-test-random")
+    adapter = score_run(run, asked, device=device)
+    report = write_report(run)
 
     say("5/5 predicting a PNG, a NIfTI volume and a DICOM series made just now")
     scans = folder / "scans"
     make_scans(scans, seed)
     found, _ = find_scans([scans])
+    predictor = predictor_from_run(run, device=device)
     options = Options(cut=usual_cut(predictor), overwrite=True)
     cases = plan_cases(found, [("polyp",) for _ in found], predictor, options)
     entries = predict(predictor, cases, folder / "predictions", options, stop=stop).entries
     preview = folder / "preview.png"
-    _draw_preview(manifest, run, preview)
-    return Quickstart(run, zero_shot, adapter, fitted, entries, preview, time.perf_counter() - began)
+    _draw_preview(manifest, {"zero-shot": zero_shot, "adapter": adapter}, preview)
+    seconds = time.perf_counter() - began
+    return Quickstart(run, zero_shot.summary, adapter.summary, fitted, entries, preview, report, seconds)
 
 
 def make_scans(folder: Path, seed: int) -> None:
@@ -105,21 +110,14 @@ def make_scans(folder: Path, seed: int) -> None:
         _write_dicom(frame, number, folder / "series" / f"slice{number + 1}.dcm", seed)
 
 
-def _scores(predictor: Predictor, manifest: Manifest, seed: int, folder: Path) -> dict[str, Any]:
-    pairs = predict_split(predictor, manifest, "test", "random", seed, folder / "masks")
-    scores = score_cases(pairs, workers=0)
-    write_scores(folder, scores)
-    return summarise(scores)
-
-
-def _draw_preview(manifest: Manifest, run: Path, path: Path) -> None:
+def _draw_preview(manifest: Manifest, scored: Mapping[str, Scored], path: Path) -> None:
     """Four test pictures: zero-shot above, adapter below, true outline in both."""
     records = [record for record in manifest.split("test") if record.foreground > 0.02][:4]
     rows = []
-    for title, folder in (("zero-shot", "zero-shot"), ("adapter", "eval/phantom-test-random")):
+    for title, one in scored.items():
         tiles = []
         for record in records:
-            found = read_mask_picture(run / folder / "masks" / f"{record.id}.png") > 127
+            found = read_mask_picture(one.folder / MASKS / f"{record.id}.png") > 127
             true = read_mask_picture(manifest.folder / record.mask) > 127
             image = read_picture(manifest.folder / record.image)
             dice = 2 * (found & true).sum() / (found.sum() + true.sum())

@@ -1,34 +1,168 @@
-"""Scores a model on a split: its masks are written as files, then files are scored against files."""
+"""Scores a run on a split: its masks are written as files, then files are scored against files."""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
-from vlsmctl.ahead import ahead
-from vlsmctl.datasets.manifest import Manifest, Record
+import torch
+
+from vlsmctl import runs
+from vlsmctl.config import Preset
+from vlsmctl.datasets.manifest import Manifest, Record, data_folder, read_manifest
 from vlsmctl.datasets.prompts import askable, choose_prompt, prompt_keys
-from vlsmctl.errors import UnreadableFile, UsageError
-from vlsmctl.evaluation import CasePair
-from vlsmctl.formats.raster import read_picture, write_mask_picture
-from vlsmctl.models.tokens import distinct
-from vlsmctl.predictor import Picture, Predictor, encode, ready, segment, usual_cut
+from vlsmctl.errors import UsageError
+from vlsmctl.evaluation import USUAL_TOLERANCE, Progress, Scores, Tolerance, score_cases
+from vlsmctl.pairing import CasePair
+from vlsmctl.predictor import Cut, Predictor, predictor_from_run, usual_cut
+from vlsmctl.score_files import read_scores, read_summary, write_scores
+from vlsmctl.split_masks import Question, RecordMask, predict_records
+from vlsmctl.summary import PROTOCOLS, summarise
 
-T = TypeVar("T")
+MASKS = "masks"  # the folder of an evaluation's masks
+EVALUATIONS = "eval"  # the folder of a run's evaluations
 Tick = Callable[[Iterable[Record], str], Iterable[Record]]
+_FROM_MASKS = ("count", "size", "place", "shape", "colour")
 
 
 @dataclass(frozen=True)
-class RecordMask:
-    """The mask of one record and the prompt that was asked, or the reason why there is none."""
+class Asked:
+    """What a run is to be scored on, and how.
 
-    record: Record
-    prompt: str | None
-    path: Path | None
-    error: str | None
+    split: train, val, test or all. prompts: random, p0..pN or all; None: as in the run. data: a prepared
+    data set, or the folder that holds the run's; None: the run's own. protocol: see `summary.PROTOCOLS`.
+    presence: below this the target counts as absent; None: as the adapter says (the paper's protocol has no
+    such thing). by: columns to tell results apart by.
+    """
+
+    split: str = "test"
+    prompts: str | None = None
+    data: Path | None = None
+    protocol: str = "default"
+    presence: float | None = None
+    by: tuple[str, ...] = ()
+    tolerance: Tolerance = USUAL_TOLERANCE
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Scores, what is said of them, and where both were written."""
+
+    folder: Path
+    scores: Scores
+    summary: dict[str, Any]
+
+
+def score_run(
+    run: Path,
+    asked: Asked,
+    *,
+    device: torch.device,
+    out: Path | None = None,
+    batch_size: int = 16,
+    weights: Path | None = None,
+    force: bool = False,
+    workers: int | None = None,
+    tick: Tick = lambda records, title: records,
+    progress: Progress | None = None,
+) -> Scored:
+    """Predicts the split with the run's adapter and scores the masks; where all prompts are asked, measures
+    besides how much the model reads them.
+
+    out: where masks and scores go; None: below the run's `eval/`. Raises UsageError, MissingWeights.
+    """
+    document = runs.read_run(run)
+    manifest, asked = data_of_run(document, asked.data), completed(document, asked)
+    predictor = predictor_from_run(run, device=device, weights=weights, force=force)
+    return score_split(
+        predictor, manifest, asked, out or evaluation_folder(run, manifest, asked),
+        seed=document["seed"], about=_about_run(run, document, manifest, asked), batch_size=batch_size,
+        workers=workers, tick=tick, progress=progress,
+    )  # fmt: skip
+
+
+def score_split(
+    predictor: Predictor,
+    manifest: Manifest,
+    asked: Asked,
+    folder: Path,
+    *,
+    seed: int,
+    about: Mapping[str, Any],
+    batch_size: int = 16,
+    workers: int | None = None,
+    tick: Tick = lambda records, title: records,
+    progress: Progress | None = None,
+) -> Scored:
+    """As `score_run`, for any model. asked: with `prompts`. about: what is known besides."""
+    cut, choice = cut_of(predictor, asked), str(asked.prompts)
+    pairs = predict_split(
+        predictor,
+        manifest,
+        asked.split,
+        choice,
+        seed,
+        folder / MASKS,
+        cut,
+        batch_size=batch_size,
+        tick=tick,
+    )
+    scores = score_cases(pairs, workers=workers, progress=progress, tolerance=asked.tolerance)
+    told = {**_about(predictor, manifest, asked, cut, seed), **about}
+    summary = summarise(scores, by=asked.by, about=told, protocol=asked.protocol)
+    write_scores(folder, scores, summary)
+    return Scored(folder, scores, summary)
+
+
+def completed(document: Mapping[str, Any], asked: Asked) -> Asked:
+    """With the prompts that a run is scored with when nothing else is asked."""
+    return replace(asked, prompts=asked.prompts or str(document["preset"]["prompts"]["eval"]))
+
+
+def scored_before(run: Path, asked: Asked) -> Scored | None:
+    """What an earlier `score_run` wrote where masks, data and rules are the same; None: there is none."""
+    document = runs.read_run(run)
+    manifest, asked = data_of_run(document, asked.data), completed(document, asked)
+    folder = evaluation_folder(run, manifest, asked)
+    try:
+        summary, scores = read_summary(folder), read_scores(folder)
+        adapter = hashlib.sha256((run / runs.ADAPTER).read_bytes()).hexdigest()
+    except (UsageError, OSError):
+        return None
+    wanted = {**_asked_for(manifest, asked), "adapter_sha256": adapter}
+    same = all(summary["about"].get(name) == value for name, value in wanted.items())
+    return Scored(folder, scores, summary) if same and scores.tolerance == asked.tolerance else None
+
+
+def data_of_run(document: Mapping[str, Any], data: Path | None) -> Manifest:
+    """The data set that a run is to be scored on. Raises UsageError."""
+    if data is None:
+        return read_manifest(Path(document["data"]["folder"]))
+    return read_manifest(data_folder(data, document["preset"]["data"]))
+
+
+def evaluation_folder(run: Path, manifest: Manifest, asked: Asked) -> Path:
+    """Where an evaluation of a run goes: eval/kvasir-test-random."""
+    parts = [manifest.folder.resolve().name, asked.split, str(asked.prompts)]
+    parts += [] if asked.protocol == "default" else [asked.protocol]
+    parts += [] if asked.presence is None else [f"presence{asked.presence:g}"]
+    return run / EVALUATIONS / "-".join(parts)
+
+
+def cut_of(predictor: Predictor, asked: Asked) -> Cut:
+    """How probabilities become masks: as the adapter says, or as published. Raises UsageError."""
+    if asked.protocol not in PROTOCOLS:
+        raise UsageError(f"--protocol {asked.protocol!r}: known are {', '.join(PROTOCOLS)}")
+    cut = usual_cut(predictor)
+    if asked.protocol == "paper":
+        if asked.presence:
+            raise UsageError("--presence and --protocol paper do not go together: it has no such thing")
+        return replace(cut, presence=0.0, smooth=False)
+    return cut if asked.presence is None else replace(cut, presence=asked.presence)
 
 
 def predict_split(
@@ -38,87 +172,136 @@ def predict_split(
     choice: str,
     seed: int,
     folder: Path,
+    cut: Cut,
     *,
     batch_size: int = 16,
     tick: Tick = lambda records, title: records,
 ) -> list[CasePair]:
     """Predicts the records of a split into `folder`; the pairs to score.
 
-    choice: random, one of p0..pN, or all: every key in turn, each into a folder of its own. Pictures
-    without a prompt of that key are left out of it. Raises UsageError when the data set has no such key.
+    choice: random, one of p0..pN, or all: every key, each into a folder of its own. Pictures without a
+    prompt of that key are left out of it. Prompts are those of epoch 0, so that scoring twice gives the
+    same scores. Raises UsageError when the data set has no such key.
     """
     there = prompt_keys(manifest)
     if choice not in ("random", "all", *there):
         known = ", ".join(("random", "all", *there))
         raise UsageError(f"no prompt {choice!r} in {manifest.folder}; there is: {known}")
-    pairs: list[CasePair] = []
-    for key in there if choice == "all" else [choice]:
-        records = [record for record in manifest.split(split) if askable(record, key)]
-        below = folder / key if choice == "all" else folder
-        done = predict_records(
-            predictor, manifest, tick(records, f"{split}, prompts {key}"), key, seed, below,
-            batch_size=batch_size,
-        )  # fmt: skip
-        pairs += [
-            CasePair(
-                id=one.record.id,
-                prediction=one.path,
-                target=manifest.folder / one.record.mask,
-                group=one.record.group,
-                prompt=one.prompt,
-                prompt_key=key if choice == "all" else None,
-                error=one.error,
-            )
-            for one in done
+    keys = there if choice == "all" else [choice]
+
+    def ask(record: Record) -> list[Question]:
+        return [
+            Question(key if choice == "all" else "", choose_prompt(record, key, seed, 0))
+            for key in keys
+            if askable(record, key)
         ]
-    return pairs
 
-
-def predict_records(
-    predictor: Predictor,
-    manifest: Manifest,
-    records: Iterable[Record],
-    choice: str,
-    seed: int,
-    folder: Path,
-    *,
-    batch_size: int,
-) -> list[RecordMask]:
-    """Masks for records of a prepared data set, as PNG files below `folder`, each with the prompt that
-    was chosen for it (of epoch 0, so that scoring twice gives the same scores)."""
-    pictures = ahead(_readable(manifest, records), depth=2 * batch_size)
-    done: list[RecordMask] = []
-    for chunk in _chunks(pictures, batch_size):
-        done += [RecordMask(record, None, None, what) for record, what in chunk if isinstance(what, str)]
-        whole = [(record, what) for record, what in chunk if not isinstance(what, str)]
-        if not whole:
-            continue
-        words, which = distinct([choose_prompt(record, choice, seed, 0) for record, _ in whole])
-        places = which.tolist()
-        found = segment(
-            predictor,
-            [ready(predictor, what) for _, what in whole],
-            [[place] for place in places],
-            encode(predictor, words),
-            usual_cut(predictor),
+    records = [record for record in manifest.split(split) if ask(record)]
+    found = list(
+        predict_records(
+            predictor, manifest, tick(records, f"{split}, prompts {choice}"), ask, folder, cut,
+            batch_size=batch_size,
         )
-        for (record, _), (result,), place in zip(whole, found, places, strict=True):
-            path = folder / f"{record.id}.png"
-            write_mask_picture(result.mask, path)
-            done.append(RecordMask(record, words[place], path, None))
-    return done
+    )  # fmt: skip
+    order = {key: number for number, key in enumerate(keys)}
+    found.sort(key=lambda one: order.get(one.question.key, 0))  # stable: by prompt, then as in the manifest
+    return [pair_of(one, manifest) for one in found]
 
 
-def _readable(manifest: Manifest, records: Iterable[Record]) -> Iterator[tuple[Record, Picture | str]]:
-    """Each record with its picture, or with the reason why there is none."""
-    for record in records:
-        try:
-            yield record, read_picture(manifest.folder / record.image)
-        except UnreadableFile as error:
-            yield record, str(error)
+def pair_of(found: RecordMask, manifest: Manifest) -> CasePair:
+    """The mask of a record beside the true one."""
+    record = found.record
+    return CasePair(
+        id=record.id,
+        prediction=found.path,
+        target=manifest.folder / record.mask,
+        group=record.group,
+        prompt=found.question.prompt,
+        prompt_key=found.question.key or None,
+        error=found.error,
+        image=manifest.folder / record.image,
+        data_set=str(record.attributes.get("dataset") or manifest.folder.resolve().name),
+        columns=columns_of(record),
+    )
 
 
-def _chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    iterator = iter(items)
-    while chunk := list(itertools.islice(iterator, size)):
-        yield chunk
+def columns_of(record: Record) -> dict[str, str]:
+    """What a record may be told apart by: its split, its size, and its attributes."""
+    told = {"split": record.split, "width": record.width, "height": record.height, **record.attributes}
+    return {name: str(value) for name, value in told.items() if isinstance(value, str | int | float | bool)}
+
+
+def _asked_for(manifest: Manifest, asked: Asked) -> dict[str, Any]:
+    """What scores hang on besides the adapter."""
+    return {
+        "data": manifest.folder.resolve().name,
+        "manifest_sha256": manifest.hash,
+        "split": asked.split,
+        "prompts": asked.prompts,
+        "protocol": asked.protocol,
+        "presence_asked": asked.presence,
+        "vlsmctl": version("vlsmctl"),
+    }
+
+
+def _about(predictor: Predictor, manifest: Manifest, asked: Asked, cut: Cut, seed: int) -> dict[str, Any]:
+    """What was scored, so that it can be said and done again."""
+    return {
+        **_asked_for(manifest, asked),
+        "data_folder": str(manifest.folder.resolve()),
+        "prompts_from_masks": _from_masks(manifest) and asked.prompts not in ("p0", "p1"),
+        "model": predictor.name,
+        "base_sha256": predictor.base_sha256,
+        "adapter_sha256": predictor.adapter_sha256,
+        "image_size": predictor.preprocessing.image_size,
+        "threshold": cut.threshold,
+        "presence": cut.presence,
+        "seed": seed,
+        "device": str(predictor.device),
+    }
+
+
+def _about_run(run: Path, document: Mapping[str, Any], manifest: Manifest, asked: Asked) -> dict[str, Any]:
+    preset = Preset.model_validate(document["preset"])
+    return {
+        "run": run.resolve().name,
+        "method": preset.method,
+        "trained_on": preset.data,
+        "trained_manifest_sha256": document["data"]["manifest_sha256"],
+        "trained_pictures": trained_pictures(document, manifest, asked.split),
+        "paper": paper_of(preset, manifest, asked.split),
+    }
+
+
+def trained_pictures(document: Mapping[str, Any], manifest: Manifest, split: str) -> int | None:
+    """How many of the split's pictures, by their pixels, the run trained or was chosen on; None where the
+    data set that it was trained on is not there any more."""
+    try:
+        trained = read_manifest(Path(document["data"]["folder"]))
+    except (UsageError, OSError):
+        return None
+    if trained.hash != document["data"]["manifest_sha256"]:
+        return None
+    seen = {record.sha256 for record in trained.records if record.split in ("train", "val")}
+    return sum(record.sha256 in seen for record in manifest.split(split))
+
+
+def paper_of(preset: Preset, manifest: Manifest, split: str) -> dict[str, Any] | None:
+    """The published scores to lay beside those of this run, on this data set; None where there are none."""
+    row, name = preset.paper_row, manifest.folder.resolve().name
+    if row is None or name != preset.data or split != "test":
+        return None
+    remarks = preset.paper.remarks_on(row)
+    if preset.model != "clipseg":
+        remarks.append(f"the published model is CLIPSeg, this one is {preset.model}")
+    if manifest.info.get("protocol") != "medvlsm":
+        remarks.append(f"{name} was not prepared with the published split (--protocol medvlsm)")
+    figures = preset.paper.scores[row].model_dump()
+    return {"row": row, **figures, "source": preset.paper.source, "remarks": remarks}
+
+
+def _from_masks(manifest: Manifest) -> bool:
+    """Whether prompts hold words that were taken from the true masks."""
+    made_of = str(manifest.info.get("templates"))
+    published = bool(manifest.info.get("annotations") or manifest.info.get("members"))
+    return published or any(f"{{{word}}}" in made_of for word in _FROM_MASKS)

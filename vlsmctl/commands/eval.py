@@ -1,155 +1,397 @@
-"""`vlsmctl eval`: score a run on a split, or one folder of masks against another."""
+"""`vlsmctl eval`: score a run on a split, or one folder of masks against another; compare runs."""
 
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vlsmctl.commands.model_choice import Device
 from vlsmctl.console import console, out, track
 from vlsmctl.errors import SOME_FAILED, NoReadableInput, UsageError
-from vlsmctl.processors import processors
 
 if TYPE_CHECKING:
-    from vlsmctl.evaluation import CasePair, Scores
+    from collections.abc import Sequence
+
+    from vlsmctl.evaluation import Scores, Tolerance
+    from vlsmctl.scoring import Asked, Scored
 
 _SHOWN = 20  # failed cases named on the terminal; summary.json has them all
-_FROM_MASKS = ("count", "size", "place", "shape", "colour")
-WORTH_PROCESSES = 5000  # cases from which starting processes costs less than it saves
+_FROM_MASKS = "count, size, place, shape, colour"
+_TOLERANCE = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*(px|mm)")
+MASKS, COMPARING, OUTPUT, RUNNING = "Masks of any tool", "Comparing", "Output", "Running"
 
 
 def evaluate(
     run: Annotated[
-        Path | None, typer.Argument(help="A run folder (default: the latest run).", show_default=False)
+        list[Path] | None,
+        typer.Argument(
+            help="A run folder (default: the latest run); with --compare several, or folders of scores.",
+            show_default=False,
+        ),
     ] = None,
-    split: Annotated[str, typer.Option(help="train, val, test, or all of them.")] = "test",
+    split: Annotated[
+        str | None,
+        typer.Option(
+            help="train, val, test, or all of them. Default: test; all with --gt.", show_default=False
+        ),
+    ] = None,
     prompts: Annotated[
         str | None,
         typer.Option(
-            help="random, p0..pN, or all (each in turn); default: as in the run.", show_default=False
+            help="random, p0..pN, or all: each in turn, and how much the model reads them. "
+            "Default: as in the run.",
+            show_default=False,
         ),
     ] = None,
     data: Annotated[
         Path | None, typer.Option(help="A prepared data set other than the run's own.", show_default=False)
     ] = None,
-    pred: Annotated[
-        Path | None, typer.Option(help="A folder of predicted masks ...", show_default=False)
+    protocol: Annotated[
+        str, typer.Option(help="default, or paper: masks and means as VLSM-Adapter published them.")
+    ] = "default",
+    presence: Annotated[
+        float | None,
+        typer.Option(
+            min=0, max=1, help="Nothing is marked below this presence score; 0: never suppressed. "
+            "Default: as the adapter learned.", show_default=False,
+        ),
     ] = None,
-    gt: Annotated[Path | None, typer.Option(help="... and one of true masks.", show_default=False)] = None,
+    by: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Tell results apart by this column of the manifest or of --cases; repeat.",
+            show_default=False,
+        ),
+    ] = None,
+    tolerance: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Of the normalised surface Dice, such as 2px or 1.5mm; repeat. Default: 2px, 2mm.",
+            show_default=False,
+        ),
+    ] = None,
+    pred: Annotated[
+        Path | None,
+        typer.Option(
+            help="A folder (or file) of predicted masks ...", show_default=False, rich_help_panel=MASKS
+        ),
+    ] = None,
+    gt: Annotated[
+        Path | None,
+        typer.Option(
+            help="... and one of true masks: PNG, NIfTI or DICOM SEG, or a prepared data set.",
+            show_default=False, rich_help_panel=MASKS,
+        ),
+    ] = None,
+    label: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Score this value of label maps (segment of a SEG) alone.", show_default=False,
+            rich_help_panel=MASKS,
+        ),
+    ] = None,
+    pred_label: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="The same where the predictions have another number for it.", show_default=False,
+            rich_help_panel=MASKS,
+        ),
+    ] = None,
+    cases: Annotated[
+        Path | None,
+        typer.Option(
+            help="A CSV or JSON lines file with id, group (patient) and any columns for --by.",
+            show_default=False, rich_help_panel=MASKS,
+        ),
+    ] = None,
+    images: Annotated[
+        Path | None,
+        typer.Option(
+            help="The pictures or scans, for the report.", show_default=False, rich_help_panel=MASKS
+        ),
+    ] = None,
+    compare: Annotated[
+        bool,
+        typer.Option(
+            "--compare", help="Paired differences of runs on the same cases.", rich_help_panel=COMPARING
+        ),
+    ] = False,
     result_folder: Annotated[
         Path | None,
         typer.Option(
-            "--out", help="Where scores go (default: in the run; with --pred: eval).", show_default=False
+            "--out", help="Where scores go. Default: in the run, else eval (of --compare: comparison).",
+            show_default=False, rich_help_panel=OUTPUT,
         ),
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
-    batch_size: Annotated[int, typer.Option(min=1)] = 16,
+    report: Annotated[bool, typer.Option(help="Write report.html.", rich_help_panel=OUTPUT)] = True,
+    pictures: Annotated[
+        int, typer.Option(min=0, help="Of the worst, median and best cases each, in the report.",
+                          rich_help_panel=OUTPUT)
+    ] = 3,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON document.", rich_help_panel=OUTPUT)
+    ] = False,
+    device: Device = "auto",
+    batch_size: Annotated[int, typer.Option(min=1, rich_help_panel=RUNNING)] = 16,
     workers: Annotated[
         int | None,
         typer.Option(
-            min=0, help="Processes that score (default: by the number of cases).", show_default=False
+            min=0, help="How many score at once. Default: as many as there are processors.",
+            show_default=False, rich_help_panel=RUNNING,
         ),
     ] = None,
     weights: Annotated[
-        Path | None, typer.Option(help="The folder of the base model's weights.", show_default=False)
+        Path | None,
+        typer.Option(
+            help="The folder of the base model's weights.", show_default=False, rich_help_panel=RUNNING
+        ),
     ] = None,
-    force: Annotated[bool, typer.Option(help="Use the adapter on another base model.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
-) -> None:
-    """Score masks: Dice, IoU and HD95 for each case, and means with 95 % intervals."""
-    from vlsmctl.evaluation import score_cases, summarise, write_scores
+    force: Annotated[
+        bool, typer.Option(help="Use the adapter on another base model.", rich_help_panel=RUNNING)
+    ] = False,
+) -> None:  # fmt: skip
+    """Score masks: Dice, IoU, HD95, surface Dice and more for each case, and means with 95 % intervals."""
+    from vlsmctl.datasets.manifest import ALL
+    from vlsmctl.scoring import Asked
 
-    if (pred is None) != (gt is None):
-        raise UsageError("--pred and --gt go together: a folder of predicted masks and one of true masks")
+    named = list(run or [])
+    asked = Asked(
+        split or ("test" if gt is None else ALL), prompts, data, protocol, presence,
+        tuple(column.strip() for text in by or () for column in text.split(",")),
+        _tolerance(tolerance or []),
+    )  # fmt: skip
+    running = _Running(device, batch_size, workers, weights, force)
+    files = _Files(pred, gt, label, pred_label, cases, images)
+    _check(named, asked, files, compare=compare)
+    if compare:
+        _compare(named, asked, running, result_folder or Path("comparison"), as_json=as_json)
+        return
     if pred is not None and gt is not None:
-        if run is not None:
-            raise UsageError("give a run, or --pred and --gt, not both")
-        if prompts is not None or data is not None:
-            raise UsageError(
-                "--prompts and --data are for a run; --pred and --gt name the masks themselves"
-            )
-        from vlsmctl.evaluation import match_folders
+        scored, title = _of_files(pred, gt, files, asked, running, result_folder or Path("eval"))
+        home = scored.folder
+    else:
+        from vlsmctl import runs
 
-        pairs, extra = match_folders(pred, gt)
-        folder, title, hints = result_folder or Path("eval"), f"{pred} against {gt}", False
-    else:
-        pairs, folder, title, hints = _predicted(
-            run, split, prompts, data, result_folder, device, batch_size, weights, force
-        )
-        extra = []
-    if workers is None:
-        workers = processors() if len(pairs) >= WORTH_PROCESSES else 0
-    scores = score_cases(
-        pairs, workers=workers, progress=lambda rows: track(rows, "scoring", len(pairs)), extra=extra
-    )
-    write_scores(folder, scores)
-    summary = summarise(scores)
+        home = runs.find_run(named[0] if named else None)
+        scored = _of_run(home, asked, running, result_folder)
+        about = scored.summary["about"]
+        title = f"{home}: {about['data']} {about['split']}, prompts {about['prompts']}"
+        home = home if result_folder is None else scored.folder
+    page = _report(home, pictures) if report else None
     if as_json:
-        out().print(json.dumps({"folder": str(folder), **summary}), markup=False)
+        document = {"folder": str(scored.folder), "report": str(page) if page else None, **scored.summary}
+        out().print(json.dumps(document), markup=False)
     else:
-        _show(scores, summary, title, folder, hints_in_prompts=hints)
+        _show(scored, title, page)
+    _end(scored)
+
+
+@dataclass(frozen=True)
+class _Files:
+    """The masks of any tool."""
+
+    pred: Path | None
+    gt: Path | None
+    label: int | None
+    pred_label: int | None
+    cases: Path | None
+    images: Path | None
+
+
+@dataclass(frozen=True)
+class _Running:
+    device: str
+    batch_size: int
+    workers: int | None
+    weights: Path | None
+    force: bool
+
+
+def _tolerance(texts: Sequence[str]) -> Tolerance:
+    """["2px", "1.5mm"] -> both. Raises UsageError."""
+    from vlsmctl.evaluation import Tolerance
+
+    given: dict[str, float] = {}
+    for text in texts:
+        found = _TOLERANCE.fullmatch(text.strip())
+        if found is None or found[2] in given:
+            raise UsageError(
+                f"--tolerance {text!r}: expected a number with unit, each unit once, such as 2px or 1.5mm"
+            )
+        given[found[2]] = float(found[1])
+    return Tolerance(**given)
+
+
+def _check(named: Sequence[Path], asked: Asked, files: _Files, *, compare: bool) -> None:
+    """Raises UsageError: options that do not go together."""
+    if (files.pred is None) != (files.gt is None):
+        raise UsageError("--pred and --gt go together: a folder of predicted masks and one of true masks")
+    if compare:
+        if files.pred is not None:
+            raise UsageError(
+                "--compare takes runs or score folders, not --pred and --gt",
+                hint="vlsmctl eval --pred A --gt TRUE --out scores-a, the same for B, then "
+                "vlsmctl eval --compare scores-a scores-b",
+            )
+        if len(named) < 2:
+            raise UsageError(
+                "--compare expects two or more runs", hint="vlsmctl eval --compare RUN_A RUN_B"
+            )
+    elif len(named) > 1:
+        raise UsageError(f"expected one run, found {len(named)}", hint="to compare them: --compare")
+    elif files.pred is not None and named:
+        raise UsageError("give a run, or --pred and --gt, not both")
+    for_runs = {
+        "--prompts": asked.prompts, "--data": asked.data, "--presence": asked.presence,
+        "--protocol": asked.protocol if asked.protocol != "default" else None,
+    }  # fmt: skip
+    for_files = {
+        "--label": files.label, "--pred-label": files.pred_label, "--cases": files.cases,
+        "--images": files.images,
+    }  # fmt: skip
+    given = [name for name, value in (for_runs if files.pred else for_files).items() if value is not None]
+    if given:
+        whose = "a run; --pred and --gt name the masks themselves" if files.pred else "--pred and --gt"
+        raise UsageError(f"{given[0]} is for {whose}")
+
+
+def _of_run(run: Path, asked: Asked, running: _Running, folder: Path | None) -> Scored:
+    from vlsmctl.runtime import pick_device
+    from vlsmctl.scoring import score_run
+
+    return score_run(
+        run,
+        asked,
+        device=pick_device(running.device),
+        out=folder,
+        batch_size=running.batch_size,
+        weights=running.weights,
+        force=running.force,
+        workers=running.workers,
+        tick=track,
+        progress=lambda rows: track(rows, "scoring"),
+    )
+
+
+def _of_files(
+    pred: Path, gt: Path, files: _Files, asked: Asked, running: _Running, folder: Path
+) -> tuple[Scored, str]:
+    from vlsmctl.evaluation import score_cases
+    from vlsmctl.pairing import match
+    from vlsmctl.score_files import write_scores
+    from vlsmctl.scoring import Scored
+    from vlsmctl.summary import summarise
+
+    matched = match(
+        pred, gt, split=asked.split, cases=files.cases, images=files.images,
+        target_label=files.label, prediction_label=files.pred_label or files.label,
+    )  # fmt: skip
+    for note in matched.notes:
+        console().print(f"note: {note}", markup=False)
+    scores = score_cases(
+        matched.pairs,
+        workers=running.workers,
+        progress=lambda rows: track(rows, "scoring", len(matched.pairs)),
+        extra=matched.extra,
+        tolerance=asked.tolerance,
+    )
+    about = {"predictions": str(pred), "targets": str(gt), "notes": list(matched.notes)}
+    summary = summarise(scores, by=asked.by, about=about)
+    write_scores(folder, scores, summary)
+    return Scored(folder, scores, summary), f"{pred} against {gt}"
+
+
+def _compare(
+    named: Sequence[Path], asked: Asked, running: _Running, folder: Path, *, as_json: bool
+) -> None:
+    from vlsmctl.commands.comparison_tables import comparison_tables
+    from vlsmctl.comparison import compare_scores, write_comparison
+
+    document = compare_scores([(str(path), _scores_of(path, asked, running)) for path in named])
+    write_comparison(folder, document)
+    if as_json:
+        out().print(json.dumps({"folder": str(folder), **document}), markup=False)
+        return
+    for table in comparison_tables(document):
+        out().print(table)
+    out().print(f"comparison: {folder / 'comparison.csv'}", markup=False)
+
+
+def _scores_of(path: Path, asked: Asked, running: _Running) -> Scores:
+    """Of a folder with scores, or of a run: those that it has for just this, else made now."""
+    from vlsmctl import runs
+    from vlsmctl.score_files import SCORES, read_scores
+    from vlsmctl.scoring import scored_before
+
+    if (path / SCORES).is_file():
+        return read_scores(path)
+    run = runs.find_run(path)
+    before = scored_before(run, asked)
+    if before is not None:
+        console().print(f"{run}: scored before, in {before.folder}", markup=False)
+    return (before or _of_run(run, asked, running, None)).scores
+
+
+def _report(home: Path, pictures: int) -> Path:
+    from vlsmctl.report import write_report
+
+    return write_report(home, pictures=pictures)
+
+
+def _show(scored: Scored, title: str, page: Path | None) -> None:
+    from vlsmctl.commands.eval_tables import by_tables, paper_lines, score_table
+    from vlsmctl.commands.sensitivity_tables import sensitivity_table
+
+    screen, summary = out(), scored.summary
+    screen.print(title, markup=False)
+    screen.print(score_table(summary))
+    for line in (*paper_lines(summary), *notes(summary["about"])):
+        screen.print(line, markup=False)
+    for table in by_tables(summary):
+        screen.print(table)
+    sensitivity = summary.get("sensitivity")
+    if sensitivity:
+        screen.print(sensitivity_table(sensitivity))
+    for path in summary["extra_predictions"][:_SHOWN]:
+        console().print(f"no true mask for {path}", markup=False)
+    folder = scored.folder
+    screen.print(f"scores: {folder / 'scores.csv'}, {folder / 'summary.json'}", markup=False)
+    if page is not None:
+        screen.print(f"report: {page}", markup=False)
+
+
+def notes(about: dict[str, Any]) -> list[str]:
+    """What to know when reading the scores of a run."""
+    said = []
+    if about.get("prompts_from_masks"):
+        said.append(
+            f"note: these prompts tell the model words taken from the true mask ({_FROM_MASKS}), as in the "
+            "published protocol; --prompts p1 names the class alone"
+        )
+    if about.get("trained_pictures"):
+        said.append(f"note: the run was trained or chosen on {about['trained_pictures']} of these pictures")
+    trained, data = about.get("trained_on"), about.get("data")
+    if trained and trained != data:
+        said.append(f"note: trained on {trained}, scored on {data}")
+    elif trained and about["trained_manifest_sha256"] != about["manifest_sha256"]:
+        said.append("note: the data set has changed since this run was trained")
+    return said
+
+
+def _end(scored: Scored) -> None:
+    """Says what failed; the exit code says so too."""
+    summary, folder = scored.summary, scored.folder
     for case in summary["failed"][:_SHOWN]:
         console(always=True).print(f"failed {case['id']}: {case['reason']}", markup=False)
+    left = len(summary["failed"]) - _SHOWN
+    if left > 0:
+        console(always=True).print(f"... and {left} more: see {folder}", markup=False)
     if not summary["n"] and summary["n_failed"]:
         raise NoReadableInput(f"none of the {summary['n_failed']} cases could be scored: see {folder}")
     if summary["n_failed"]:
         raise typer.Exit(SOME_FAILED)
-
-
-def _predicted(
-    run: Path | None, split: str, prompts: str | None, data: Path | None, result_folder: Path | None,
-    device: str, batch_size: int, weights: Path | None, force: bool,
-) -> tuple[list[CasePair], Path, str, bool]:  # fmt: skip
-    """Predicts a split with a run; the pairs to score, where scores go, a title, and whether the prompts
-    hold words that were taken from the true masks."""
-    from vlsmctl import runs
-    from vlsmctl.datasets.manifest import data_folder, read_manifest
-    from vlsmctl.predictor import predictor_from_run
-    from vlsmctl.runtime import pick_device
-    from vlsmctl.scoring import predict_split
-
-    folder = runs.find_run(run)
-    document = runs.read_run(folder)
-    manifest = read_manifest(
-        data_folder(data, document["preset"]["data"]) if data else Path(document["data"]["folder"])
-    )
-    if data is None and manifest.hash != document["data"]["manifest_sha256"]:
-        console().print("note: the data set has changed since this run was trained", markup=False)
-    if data is None and split != "test":
-        console().print("note: the run was trained and chosen on pictures of train and val", markup=False)
-    choice = prompts or document["preset"]["prompts"]["eval"]
-    where = result_folder or folder / "eval" / "-".join([manifest.folder.name, split, choice])
-    predictor = predictor_from_run(folder, device=pick_device(device), weights=weights, force=force)
-    pairs = predict_split(
-        predictor, manifest, split, choice, document["seed"], where / "masks", batch_size=batch_size,
-        tick=track,
-    )  # fmt: skip
-    made_of = str(manifest.info.get("templates"))
-    published = bool(manifest.info.get("annotations") or manifest.info.get("members"))
-    from_masks = published or any(f"{{{word}}}" in made_of for word in _FROM_MASKS)
-    hints = from_masks and choice not in ("p0", "p1")
-    return pairs, where, f"{folder}: {manifest.folder.name} {split}, prompts {choice}", hints
-
-
-def _show(
-    scores: Scores, summary: dict[str, Any], title: str, folder: Path, *, hints_in_prompts: bool
-) -> None:
-    from vlsmctl.evaluation import prompt_table, score_table
-
-    screen = out()
-    screen.print(title, markup=False)
-    screen.print(score_table(summary))
-    if hints_in_prompts:
-        screen.print(
-            f"note: these prompts tell the model words taken from the true mask ({', '.join(_FROM_MASKS)}),"
-            " as in the published protocol; --prompts p1 names the class alone",
-            markup=False,
-        )
-    by_prompt = prompt_table(summary)
-    if by_prompt is not None:
-        screen.print(by_prompt)
-    for path in scores.extra:
-        console().print(f"no true mask for {path}", markup=False)
-    screen.print(f"scores: {folder / 'scores.csv'}, {folder / 'summary.json'}", markup=False)

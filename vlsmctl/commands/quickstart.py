@@ -44,6 +44,7 @@ def quickstart(
             "run": str(done.run), "zero_shot": done.zero_shot, "adapter": done.adapter,
             "trainable": done.fitted.trainable, "total": done.fitted.total,
             "predictions": [asdict(entry) for entry in done.entries], "preview": str(done.preview),
+            "report": str(done.report),
             "seconds": round(done.seconds, 1),
         }  # fmt: skip
         out().print(json.dumps(document), markup=False)
@@ -75,7 +76,8 @@ def _show(done: Quickstart, folder: Path) -> None:
             markup=False,
         )
     screen.print(
-        f"\npicture: {done.preview}\nrun:     {done.run}\n{done.seconds:.0f} seconds\n\n"
+        f"\npicture: {done.preview}\nreport:  {done.report}\nrun:     {done.run}\n"
+        f"{done.seconds:.0f} seconds\n\n"
         "next, with your own pictures and masks (folders images/ and masks/, equal names):\n"
         '  vlsmctl prepare mydata --raw MYDATA --class "polyp"\n'
         "  vlsmctl train --preset generic\n"

@@ -15,6 +15,10 @@ PromptKey = Annotated[str, Field(pattern=r"^p(0|[1-9]\d*)$")]
 
 # The rows of VLSM-Adapter's Table 1, one for each way of fine-tuning
 PaperRow = Literal["clipseg-end-to-end", "cris-end-to-end", "san", "clipseg-shallow", "clipseg-dense"]
+# The method here that each row was trained with; the others' models are not built yet
+PAPER_METHODS: dict[str, PaperRow] = {
+    "decoder": "clipseg-end-to-end", "shallow-vlc": "clipseg-shallow", "dense-vlc": "clipseg-dense",
+}  # fmt: skip
 Percent = Annotated[float, Field(ge=0, le=100)]
 
 _END_TO_END = (
@@ -153,6 +157,12 @@ class Paper(_Section):
         """What to say wherever the figures are shown."""
         return [*([_END_TO_END] if "clipseg-end-to-end" in self.scores else []), *self.notes]
 
+    def remarks_on(self, row: PaperRow) -> list[str]:
+        """What to say where the figures of one row alone are shown."""
+        return [
+            remark for remark in self.remarks if remark is not _END_TO_END or row == "clipseg-end-to-end"
+        ]
+
 
 class Preset(_Section):
     """Everything a run is made from. `data` names a folder below the data folder."""
@@ -178,6 +188,12 @@ class Preset(_Section):
     def family(self) -> str:
         """The method without its variant: "dense" of "dense-vlc"."""
         return self.method.split("-")[0]
+
+    @property
+    def paper_row(self) -> PaperRow | None:
+        """The published row to compare with; None where none was published for this data and method."""
+        row = PAPER_METHODS.get(self.method)
+        return row if row in self.paper.scores else None
 
     @property
     def lr(self) -> float | None:
