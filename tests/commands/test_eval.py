@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.commands.app import error_line, vlsmctl
 from tests.datasets.fakes import blob, grey, save, truncate
@@ -62,7 +63,7 @@ def test_one_prompt_and_all_prompts(at_home: Path, tmp_path: Path) -> None:
     every = vlsmctl("eval", "--prompts", "all", "--out", tmp_path / "all", "--json").document
     rows = _rows(tmp_path / "all")
     keys = {f"p{number}" for number in range(6)}
-    assert {row["prompt_key"] for row in rows} == keys == set(every["prompts"])
+    assert {row["prompt_key"] for row in rows} == keys == set(every["by"]["prompt"])
     assert every["n"] == len(rows) == 4 * len(keys)
     dice = {row["id"]: row["dice"] for row in rows if row["prompt_key"] == "p1"}
     assert dice == {row["id"]: row["dice"] for row in _rows(tmp_path / "p1")}
@@ -149,3 +150,82 @@ def test_data_changed_since_training_is_told(at_home: Path, here: Path) -> None:
     assert "has changed since" in answer.err
     shutil.rmtree(here / "data2")
     assert "vlsmctl prepare phantom" in vlsmctl("eval", here / "run", code=2).err
+
+
+def test_results_are_told_apart_by_any_column(at_home: Path, tmp_path: Path) -> None:
+    document = vlsmctl("eval", "--by", "group,split", "--by", "size", "--out", tmp_path, "--json").document
+    assert {"group", "split", "size"} <= set(document["by"])
+    assert document["by"]["split"]["test"]["n"] == document["n"] == 4
+    by_size = document["by"]["size"]
+    assert sum(part["n"] for part in by_size.values()) <= 4
+    assert set(by_size) <= {row["by_size"] for row in _rows(tmp_path)}
+    answer = vlsmctl("eval", "--by", "plaze", "--out", tmp_path, code=2)
+    assert "'place'" in error_line(answer)
+
+
+def test_the_published_protocol(at_home: Path, tmp_path: Path) -> None:
+    """Its masks are the model's own pixels made larger: every edge lies on the model's grid."""
+    document = vlsmctl("eval", "--protocol", "paper", "--out", tmp_path, "--json").document
+    assert document["about"]["presence"] == 0
+    assert "as published" in document["rules"]["protocol"]
+    rows = _rows(tmp_path)
+    defined = [float(row["hd95"]) for row in rows if row["outcome"] == "both_present"]
+    shown = document["metrics"].get("hd95_defined_px")
+    assert (shown is None) == (not defined)
+    if shown:
+        assert (shown["n"], shown["mean"]) == (len(defined), pytest.approx(np.mean(defined)))
+    native, small = 192, 64
+    edges = set()
+    for path in (tmp_path / "masks").glob("*.png"):
+        with Image.open(path) as picture:
+            mask = np.asarray(picture)
+        edges |= set((np.flatnonzero((mask[1:] != mask[:-1]).any(1)) + 1).tolist())
+    assert edges
+    assert not {edge % (native // small) for edge in edges} - {0}
+    assert "paper" in error_line(vlsmctl("eval", "--protocol", "papre", code=2))
+    assert "--presence" in error_line(vlsmctl("eval", "--protocol", "paper", "--presence", "0.5", code=2))
+
+
+def test_tolerances(here: Path) -> None:
+    pred, gt = here / "pred", here / "gt"
+    save(pred / "a.png", grey(blob(row=8)))
+    save(gt / "a.png", grey(blob(row=4)))
+    shares = []
+    for tolerance in ("0px", "2px", "9 px"):
+        document = vlsmctl(
+            "eval", "--pred", pred, "--gt", gt, "--tolerance", tolerance, "--json", "--no-report"
+        ).document
+        shares.append(document["metrics"]["nsd_px"]["mean"])
+    assert shares[0] < shares[1] < shares[2] == 1
+    assert not (here / "eval" / "report.html").exists()
+    for wrong in ("2", "px", "-1px", "2cm"):
+        assert "2px" in error_line(vlsmctl("eval", "--pred", pred, "--gt", gt, "--tolerance", wrong, code=2))
+
+
+def test_runs_are_compared_on_the_same_cases(at_home: Path, tmp_path: Path) -> None:
+    run = (at_home / "runs" / "latest").resolve()
+    other = tmp_path / "other"
+    shutil.copytree(run, other, ignore=shutil.ignore_patterns("eval"))
+    first = vlsmctl("eval", "--compare", run, other, "--out", tmp_path / "c", "--json").document
+    (pair,) = {(line["first"], line["second"]) for line in first["differences"]}
+    assert len(set(pair)) == 2
+    assert all(line["mean"] == 0 and line["p"] == 1 for line in first["differences"])
+    again = vlsmctl("eval", "--compare", run, other, "--out", tmp_path / "c")
+    assert again.err.count("scored before") == 2
+    assert (tmp_path / "c" / "comparison.csv").is_file()
+    assert "--compare" in error_line(vlsmctl("eval", run, other, code=2))
+    assert "two runs" in error_line(vlsmctl("eval", "--compare", run, code=2))
+
+
+def test_another_data_set(at_home: Path, here: Path) -> None:
+    """With its own name, no figure of the paper, and the pictures that were trained on counted."""
+    prepare("phantom", None, here / "more", seed=42, counts=(8, 4, 4))
+    folder = (here / "more" / "phantom").rename(here / "more" / "other")
+    run = (at_home / "runs" / "latest").resolve()
+    answer = vlsmctl("eval", run, "--data", folder, "--split", "train", "--json", "--out", here / "scores")
+    about = answer.document["about"]
+    assert (about["trained_on"], about["data"], about["paper"]) == ("phantom", "other", None)
+    assert about["trained_pictures"] == 8
+    assert "trained on phantom, scored on other" in answer.err
+    assert "on 8 of these pictures" in answer.err
+    assert {row["data_set"] for row in _rows(here / "scores")} == {"other"}

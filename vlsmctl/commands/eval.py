@@ -183,6 +183,8 @@ def evaluate(
         title = f"{home}: {about['data']} {about['split']}, prompts {about['prompts']}"
         home = home if result_folder is None else scored.folder
     page = _report(home, pictures) if report else None
+    for note in notes(scored.summary["about"]):
+        console().print(f"note: {note}", markup=False)
     if as_json:
         document = {"folder": str(scored.folder), "report": str(page) if page else None, **scored.summary}
         out().print(json.dumps(document), markup=False)
@@ -291,8 +293,6 @@ def _of_files(
         pred, gt, split=asked.split, cases=files.cases, images=files.images,
         target_label=files.label, prediction_label=files.pred_label or files.label,
     )  # fmt: skip
-    for note in matched.notes:
-        console().print(f"note: {note}", markup=False)
     scores = score_cases(
         matched.pairs,
         workers=running.workers,
@@ -350,7 +350,7 @@ def _show(scored: Scored, title: str, page: Path | None) -> None:
     screen, summary = out(), scored.summary
     screen.print(title, markup=False)
     screen.print(score_table(summary))
-    for line in (*paper_lines(summary), *notes(summary["about"])):
+    for line in paper_lines(summary):
         screen.print(line, markup=False)
     for table in by_tables(summary):
         screen.print(table)
@@ -366,20 +366,20 @@ def _show(scored: Scored, title: str, page: Path | None) -> None:
 
 
 def notes(about: dict[str, Any]) -> list[str]:
-    """What to know when reading the scores of a run."""
-    said = []
+    """What to know when reading the scores."""
+    said = list(about.get("notes", []))
     if about.get("prompts_from_masks"):
         said.append(
-            f"note: these prompts tell the model words taken from the true mask ({_FROM_MASKS}), as in the "
+            f"these prompts tell the model words taken from the true mask ({_FROM_MASKS}), as in the "
             "published protocol; --prompts p1 names the class alone"
         )
     if about.get("trained_pictures"):
-        said.append(f"note: the run was trained or chosen on {about['trained_pictures']} of these pictures")
+        said.append(f"the run was trained or chosen on {about['trained_pictures']} of these pictures")
     trained, data = about.get("trained_on"), about.get("data")
     if trained and trained != data:
-        said.append(f"note: trained on {trained}, scored on {data}")
+        said.append(f"trained on {trained}, scored on {data}")
     elif trained and about["trained_manifest_sha256"] != about["manifest_sha256"]:
-        said.append("note: the data set has changed since this run was trained")
+        said.append("the data set has changed since this run was trained")
     return said
 
 
