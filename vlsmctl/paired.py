@@ -127,7 +127,7 @@ def paired_difference(first: Numbers, second: Numbers, groups: Sequence[str] | N
 
     groups: the patient or sequence of each case, [N]; whole groups are then resampled for the interval,
     and each group's mean difference is one pair of the test, as cases of one patient are not independent.
-    None: each case stands alone. A difference below 1e-12 of the largest value is one of rounding, and none.
+    None: each case stands alone. A difference below 1e-12 of the largest value is one of rounding: none.
 
     Raises: ValueError when lengths differ, without values, or for numbers that are not finite.
     """

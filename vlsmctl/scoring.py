@@ -20,10 +20,11 @@ from vlsmctl.evaluation import USUAL_TOLERANCE, Progress, Scores, Tolerance, sco
 from vlsmctl.pairing import CasePair
 from vlsmctl.predictor import Cut, Predictor, predictor_from_run, usual_cut
 from vlsmctl.score_files import read_scores, read_summary, write_scores
+from vlsmctl.sensitivity import measure
 from vlsmctl.split_masks import Question, RecordMask, predict_records
 from vlsmctl.summary import PROTOCOLS, summarise
 
-MASKS = "masks"  # the folder of an evaluation's masks
+MASKS, SENSITIVITY = "masks", "sensitivity"  # folders of an evaluation's masks
 EVALUATIONS = "eval"  # the folder of a run's evaluations
 Tick = Callable[[Iterable[Record], str], Iterable[Record]]
 _FROM_MASKS = ("count", "size", "place", "shape", "colour")
@@ -114,6 +115,11 @@ def score_split(
     scores = score_cases(pairs, workers=workers, progress=progress, tolerance=asked.tolerance)
     told = {**_about(predictor, manifest, asked, cut, seed), **about}
     summary = summarise(scores, by=asked.by, about=told, protocol=asked.protocol)
+    if choice == "all":
+        summary["sensitivity"] = measure(
+            predictor, manifest, manifest.split(asked.split), seed, folder / SENSITIVITY,
+            batch_size=batch_size, tick=tick,
+        ).document  # fmt: skip
     write_scores(folder, scores, summary)
     return Scored(folder, scores, summary)
 

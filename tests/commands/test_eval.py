@@ -199,7 +199,9 @@ def test_tolerances(here: Path) -> None:
     assert shares[0] < shares[1] < shares[2] == 1
     assert not (here / "eval" / "report.html").exists()
     for wrong in ("2", "px", "-1px", "2cm"):
-        assert "2px" in error_line(vlsmctl("eval", "--pred", pred, "--gt", gt, "--tolerance", wrong, code=2))
+        assert "2px" in error_line(
+            vlsmctl("eval", "--pred", pred, "--gt", gt, "--tolerance", wrong, code=2)
+        )
 
 
 def test_runs_are_compared_on_the_same_cases(at_home: Path, tmp_path: Path) -> None:
@@ -213,7 +215,10 @@ def test_runs_are_compared_on_the_same_cases(at_home: Path, tmp_path: Path) -> N
     again = vlsmctl("eval", "--compare", run, other, "--out", tmp_path / "c")
     assert again.err.count("scored before") == 2
     assert (tmp_path / "c" / "comparison.csv").is_file()
-    assert "--compare" in error_line(vlsmctl("eval", run, other, code=2))
+    paper = vlsmctl("eval", run, "--protocol", "paper", "--json").document["folder"]
+    mixed = vlsmctl("eval", "--compare", other, paper, "--out", tmp_path / "mixed", "--json").document
+    assert any("protocol" in note and "default" in note for note in mixed["notes"])
+    assert "--compare" in vlsmctl("eval", run, other, code=2).err
     assert "two runs" in error_line(vlsmctl("eval", "--compare", run, code=2))
 
 

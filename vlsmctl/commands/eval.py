@@ -17,7 +17,7 @@ from vlsmctl.errors import SOME_FAILED, NoReadableInput, UsageError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from vlsmctl.evaluation import Scores, Tolerance
+    from vlsmctl.evaluation import Tolerance
     from vlsmctl.scoring import Asked, Scored
 
 _SHOWN = 20  # failed cases named on the terminal; summary.json has them all
@@ -309,32 +309,39 @@ def _of_files(
 def _compare(
     named: Sequence[Path], asked: Asked, running: _Running, folder: Path, *, as_json: bool
 ) -> None:
-    from vlsmctl.commands.comparison_tables import comparison_tables
-    from vlsmctl.comparison import compare_scores, write_comparison
+    from vlsmctl.commands.comparison_tables import comparison_notes, comparison_tables
+    from vlsmctl.comparison import compare_scores, short_names, write_comparison
 
-    document = compare_scores([(str(path), _scores_of(path, asked, running)) for path in named])
-    write_comparison(folder, document)
+    names = short_names(named)
+    scored = [_scored_once(path, asked, running) for path in named]
+    compared = compare_scores(
+        [(name, one.scores) for name, one in zip(names, scored, strict=True)],
+        [one.summary["about"] for one in scored],
+    )
+    write_comparison(folder, compared)
     if as_json:
-        out().print(json.dumps({"folder": str(folder), **document}), markup=False)
+        out().print(json.dumps({"folder": str(folder), **compared.document}), markup=False)
         return
-    for table in comparison_tables(document):
+    for table in comparison_tables(compared.document):
         out().print(table)
+    for note in comparison_notes(compared.document):
+        out().print(note, markup=False)
     out().print(f"comparison: {folder / 'comparison.csv'}", markup=False)
 
 
-def _scores_of(path: Path, asked: Asked, running: _Running) -> Scores:
+def _scored_once(path: Path, asked: Asked, running: _Running) -> Scored:
     """Of a folder with scores, or of a run: those that it has for just this, else made now."""
     from vlsmctl import runs
-    from vlsmctl.score_files import SCORES, read_scores
-    from vlsmctl.scoring import scored_before
+    from vlsmctl.score_files import SCORES, read_scores, read_summary
+    from vlsmctl.scoring import Scored, scored_before
 
     if (path / SCORES).is_file():
-        return read_scores(path)
+        return Scored(path, read_scores(path), read_summary(path))
     run = runs.find_run(path)
     before = scored_before(run, asked)
     if before is not None:
         console().print(f"{run}: scored before, in {before.folder}", markup=False)
-    return (before or _of_run(run, asked, running, None)).scores
+    return before or _of_run(run, asked, running, None)
 
 
 def _report(home: Path, pictures: int) -> Path:
