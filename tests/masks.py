@@ -16,6 +16,14 @@ from vlsmctl.metrics import Mask
 SIZE = (30, 40)
 
 
+def touch(folder: Path, names: str) -> Path:
+    """Empty files below a folder; names: separated by blanks."""
+    for name in names.split():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    return folder
+
+
 def block(row: int = 5, column: int = 5, length: int = 8, size: tuple[int, int] = SIZE) -> Mask:
     mask = np.zeros(size, dtype=bool)
     mask[row : row + length, column : column + length] = True

@@ -1,147 +1,24 @@
-"""Which prediction belongs to which target, and what counts as foreground."""
+"""What is read of mask files: foreground and labels, files without a place, and those that are refused."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
+from numpy.typing import NDArray
 
-from tests.masks import block, picture
-from vlsmctl.errors import NoReadableInput, UsageError
-from vlsmctl.mask_files import match_folders, read_mask_file
-
-Named = tuple[str, str | None, str | None]
-
-
-def touch(folder: Path, names: str) -> Path:
-    for name in names.split():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).touch()
-    return folder
-
-
-def matched(tmp_path: Path, pred: str, gt: str) -> tuple[list[Named], list[str]]:
-    """(id, prompt, name of the prediction), and the names of the extra ones."""
-    pairs, extra = match_folders(touch(tmp_path / "pred", pred), touch(tmp_path / "gt", gt))
-    named = [(pair.id, pair.prompt, pair.prediction.name if pair.prediction else None) for pair in pairs]
-    return named, [path.name for path in extra]
-
-
-@pytest.mark.parametrize(
-    ("pred", "gt", "id"),
-    [
-        ("a/case1.png", "a/case1.png", "a/case1"),
-        ("case1.png", "case1.JPG", "case1"),
-        ("case1.jpg.png", "case1.png", "case1"),
-        ("case1.jpg.png", "case1.jpg.png", "case1.jpg"),
-        ("case1.nii.gz", "case1.nii", "case1"),
-        ("head_2.nii.gz", "head_2.nii.gz", "head_2"),
-        ("v1.2.png", "v1.2.png", "v1.2"),
-        ("a__b.png", "a__b.png", "a__b"),
-    ],
-)
-def test_one_prediction_finds_its_target(tmp_path: Path, pred: str, gt: str, id: str) -> None:
-    assert matched(tmp_path, pred, gt) == ([(id, None, Path(pred).name)], [])
-
-
-@pytest.mark.parametrize(
-    "pred", ["case1_mask.png", "Case1.png", "a/case1.png", "__case1.png", "case1__.png"]
-)
-def test_other_names_are_extra_and_the_target_is_without_prediction(tmp_path: Path, pred: str) -> None:
-    pairs, extra = matched(tmp_path, f"case2.png {pred}", "case1.png case2.png")
-    assert pairs == [("case1", None, None), ("case2", None, "case2.png")]
-    assert extra == [Path(pred).name]
-
-
-def test_files_of_other_kinds_and_hidden_ones_are_passed_over(tmp_path: Path) -> None:
-    pred = "case1.png predictions.jsonl .0a.part.case1.png __MACOSX/case1.png .cache/x.png"
-    assert matched(tmp_path, pred, "case1.png README.txt .DS_Store") == ([("case1", None, "case1.png")], [])
-
-
-BESIDE = "case1.overlay.png case1.probability.png case1.probability.nii.gz case1.probability.tif"
-IN_PARTS = (
-    "case1.frames/0001.png case1.slices/0001.nii.gz case1.probability.frames/0001.png a/B.FRAMES/x/1.png"
-)
-
-
-@pytest.mark.parametrize("others", [BESIDE, BESIDE.upper(), f"a/{BESIDE}", IN_PARTS, "case2.overlay.png"])
-def test_what_predict_writes_beside_its_masks_is_passed_over(tmp_path: Path, others: str) -> None:
-    expected: tuple[list[Named], list[str]] = [("case1", None, "case1.png")], []
-    assert matched(tmp_path / "beside predictions", f"case1.png {others}", "case1.png") == expected
-    assert matched(tmp_path / "beside targets", "case1.png", f"case1.png {others}") == expected
-
-
-def test_overlays_of_prompts_are_passed_over(tmp_path: Path) -> None:
-    pred = "a__polyp.png a__polyp.overlay.png a__wound.png a__wound.probability.png a.overlay.png"
-    pairs, extra = matched(tmp_path, pred, "a.png")
-    assert pairs == [("a", "polyp", "a__polyp.png"), ("a", "wound", "a__wound.png")]
-    assert extra == []
-
-
-@pytest.mark.parametrize(
-    "name", ["overlay", "my.overlay", "probability", "frames", "case.frame", "frames/1"]
-)
-def test_names_that_only_look_like_it_are_masks(tmp_path: Path, name: str) -> None:
-    file = f"{name}.jpg"
-    assert matched(tmp_path, file, file) == ([(name, None, Path(file).name)], [])
-
-
-def test_a_folder_of_frames_may_be_given_itself(tmp_path: Path) -> None:
-    pred, gt = (touch(tmp_path / side / "case1.frames", "0001.png 0002.png") for side in ("pred", "gt"))
-    assert [pair.id for pair in match_folders(pred, gt)[0]] == ["0001", "0002"]
-
-
-def test_a_folder_with_nothing_but_overlays_and_frames_has_no_masks(tmp_path: Path) -> None:
-    with pytest.raises(NoReadableInput, match=r"no mask files.*--pred.*passed over: 8 overlays"):
-        matched(tmp_path, f"{BESIDE} {IN_PARTS}", "case1.png")
-
-
-@pytest.mark.skipif(sys.platform == "darwin", reason="macOS holds both spellings for one name")
-def test_one_letter_spelt_in_two_ways_is_one_name(tmp_path: Path) -> None:
-    decomposed, composed = "pie\u0301.png", "pi\u00e9.png"
-    assert matched(tmp_path, composed, decomposed) == ([("pi\u00e9", None, composed)], [])
-
-
-def test_every_prompt_is_expected_for_every_target(tmp_path: Path) -> None:
-    pred = "a__polyp.png a__skin-lesion.jpg.png b.jpg__polyp.png x__y__polyp.png"
-    pairs, extra = matched(tmp_path, pred, "a.png b.png c.png x__y.png")
-    assert pairs == [
-        ("a", "polyp", "a__polyp.png"), ("a", "skin-lesion", "a__skin-lesion.jpg.png"),
-        ("b", "polyp", "b.jpg__polyp.png"), ("b", "skin-lesion", None),
-        ("c", "polyp", None), ("c", "skin-lesion", None),
-        ("x__y", "polyp", "x__y__polyp.png"), ("x__y", "skin-lesion", None),
-    ]  # fmt: skip
-    assert extra == []
-
-
-@pytest.mark.parametrize(
-    ("pred", "gt"),
-    [
-        ("case1.png case1.nii.gz", "case1.png"),
-        ("case1.jpg.png case1.png.png", "case1.png"),
-        ("case1.png case1__polyp.png", "case1.png"),
-        ("case1.png", "case1.png case1.tif"),
-    ],
-)
-def test_two_files_for_one_place_are_refused_by_name(tmp_path: Path, pred: str, gt: str) -> None:
-    with pytest.raises(UsageError, match=r"two .*case1.* and .*case1") as caught:
-        matched(tmp_path, pred, gt)
-    assert caught.value.hint
-
-
-def test_folders_that_have_nothing_in_common_are_a_mistake(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"'deep/case1' and 'case1'"):
-        matched(tmp_path, "deep/case1.png", "case1.png")
-
-
-def test_folders_must_be_there_and_hold_masks(tmp_path: Path) -> None:
-    gt = touch(tmp_path / "gt", "case1.png")
-    with pytest.raises(UsageError, match="--pred is not a folder"):
-        match_folders(tmp_path / "nowhere", gt)
-    with pytest.raises(NoReadableInput, match=r"no mask files.*--pred.*\.nii\.gz"):
-        match_folders(touch(tmp_path / "pred", "notes.txt"), gt)
+from tests.datasets.fakes.volumes import save
+from tests.formats.seg_fakes import KINDS, ORIGIN, blobs, segment, spooled
+from tests.formats.whole_segs import UPRIGHT, write_whole
+from tests.masks import block, picture, volume
+from tests.pairs import organ, refusal, scores
+from vlsmctl.errors import UnreadableFile
+from vlsmctl.evaluation import score_cases
+from vlsmctl.formats.dicom_seg import write_seg
+from vlsmctl.mask_files import is_mask_name, read_mask_file, read_pair
+from vlsmctl.pairing import CasePair
 
 
 @pytest.mark.parametrize(("value", "lit"), [(255, True), (128, True), (127, False), (2, False), (1, True)])
@@ -149,3 +26,155 @@ def test_foreground_of_pictures(tmp_path: Path, value: int, lit: bool) -> None:
     mask = read_mask_file(picture(tmp_path / "m.png", block(), value))
     assert np.array_equal(mask.mask, block() & lit)
     assert (mask.caution is not None) == (1 < value <= 127)
+
+
+def test_places_and_pictures_do_not_mix(tmp_path: Path) -> None:
+    seg = write_whole(tmp_path / "a.dcm", organ())
+    flat = picture(tmp_path / "a.png", block())
+    nifti = volume(tmp_path / "a.nii.gz", organ(), UPRIGHT)
+    (source,) = KINDS["photograph"](tmp_path)
+    photograph = tmp_path / "photo.seg.dcm"
+    write_seg([source], [segment("mole", spooled(blobs(1, 1, ())))], ORIGIN, photograph)
+    assert "a picture file and a DICOM SEG with places" in refusal(seg, flat)
+    assert "a NIfTI file and a DICOM SEG without places" in refusal(nifti, photograph)
+    assert "a DICOM SEG with places in space, found a DICOM SEG without" in refusal(photograph, seg)
+    assert "has 30 x 37 pixels, not 30 x 40" in refusal(photograph, flat)
+
+
+def test_segmentations_of_photographs_are_measured_in_pixels(tmp_path: Path) -> None:
+    (source,) = KINDS["photograph"](tmp_path)
+    paths = [tmp_path / name for name in ("p.seg.dcm", "t.seg.dcm")]
+    drawn = [blobs(1, seed, ())[0] for seed in (1, 2)]
+    for path, mask in zip(paths, drawn, strict=True):
+        write_seg([source], [segment("mole", spooled([mask]))], ORIGIN, path)
+    expected = scores(
+        read_pair(picture(tmp_path / "p.png", drawn[0]), picture(tmp_path / "t.png", drawn[1]))
+    )
+    for pair in (read_pair(*paths), read_pair(tmp_path / "p.png", paths[1])):
+        assert (pair.unit, pair.element, pair.caution) == ("px", 1, None)
+        assert scores(pair) == expected
+
+
+def test_frames_in_time_are_scored_one_by_one(tmp_path: Path) -> None:
+    sources = KINDS["clip"](tmp_path)
+
+    def clip(name: str, *lit: int) -> Path:
+        path = tmp_path / name
+        frames = blobs(6, 1, [number for number in range(6) if number not in lit])
+        write_seg(sources, [segment("lesion", spooled(frames))], ORIGIN, path)
+        return path
+
+    one, other, two, none = clip("1.dcm", 3), clip("2.dcm", 4), clip("3.dcm", 3, 4), clip("4.dcm")
+    assert scores(read_pair(one, one))["dice"] == 1
+    assert scores(read_pair(none, one))["recall"] == 0
+    assert read_pair(None, one).target.shape == (30, 37)
+    for pair in ((two, two), (one, two), (other, one), (None, two)):
+        assert "2 frames that do not say where they lie: time is no length" in refusal(*pair)
+
+
+def test_one_frame_of_copies_of_an_image(tmp_path: Path) -> None:
+    """De-identified copies have other UIDs."""
+    paths = []
+    for name in ("a", "b"):
+        (source,) = KINDS["photograph"](tmp_path / name)
+        dataset = pydicom.dcmread(source.path)
+        dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = f"1.2.{ord(name)}"
+        pydicom.dcmwrite(source.path, dataset)
+        paths.append(tmp_path / f"{name}.seg.dcm")
+        write_seg([source], [segment("mole", spooled(blobs(1, 1, ())))], ORIGIN, paths[-1])
+    pair = read_pair(*paths)
+    assert np.array_equal(pair.prediction, pair.target)
+    assert pair.caution == "the two refer to different images"
+
+
+def three_labels() -> NDArray[np.uint8]:
+    drawn = organ()
+    drawn[8:11, 1:4, 2:5] = 2
+    drawn[9:12, 6:9, 0] = 3
+    return drawn
+
+
+@pytest.mark.parametrize("kind", ["BINARY", "LABELMAP"])
+def test_one_label_or_all(tmp_path: Path, kind: str) -> None:
+    seg = write_whole(tmp_path / "a.dcm", three_labels(), kind=kind)
+    nifti = volume(tmp_path / "a.nii.gz", three_labels(), UPRIGHT)
+    pair = read_pair(seg, nifti)
+    assert np.array_equal(pair.prediction, three_labels() > 0)
+    assert np.array_equal(pair.prediction, pair.target)
+    said = "3 {} taken together as foreground"
+    assert pair.caution == f"target: {said.format('labels')}; prediction: {said.format('segments')}"
+    for ours, theirs in ((1, 1), (2, 2), (3, 1)):
+        pair = read_pair(seg, nifti, prediction_label=ours, target_label=theirs)
+        assert np.array_equal(pair.prediction, three_labels() == ours)
+        assert np.array_equal(pair.target, three_labels() == theirs)
+        assert pair.caution is None
+        swapped = read_pair(nifti, seg, prediction_label=ours, target_label=theirs)
+        assert np.array_equal(swapped.target, pair.target)
+    pair = read_pair(seg, nifti, prediction_label=7, target_label=1)
+    assert pair.caution == "prediction: it has no segment 7, only 1, 2, 3"
+    assert not pair.prediction.any()
+
+
+def test_labels_of_pictures_are_their_values(tmp_path: Path) -> None:
+    path = picture(tmp_path / "a.png", block(), 3)
+    other = picture(tmp_path / "b.png", block())
+    assert not read_pair(path, other).prediction.any()
+    pair = read_pair(path, other, prediction_label=3)
+    assert np.array_equal(pair.prediction, pair.target)
+    assert pair.caution is None
+    assert not read_pair(path, other, prediction_label=1).prediction.any()
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ((0, 255), None),
+        ((0, 1, 2), "2 labels"),
+        ((0, 300, 70000), "2 labels"),
+        ((0, 0.25, 0.5), "no whole"),
+    ],
+)
+def test_what_a_volume_holds_is_said(tmp_path: Path, values: tuple[float, ...], says: str | None) -> None:
+    drawn = np.random.default_rng(0).choice(np.array(values, np.float32), (6, 5, 4))
+    mask = read_mask_file(save(tmp_path / "a.nii.gz", drawn))
+    assert np.array_equal(mask.mask, drawn > 0)
+    assert (says is None) == (mask.caution is None)
+    assert says is None or says in str(mask.caution)
+
+
+def test_probabilities_are_said_to_be_cut(tmp_path: Path) -> None:
+    seg = write_whole(tmp_path / "p.dcm", organ() * 0.7, kind="FRACTIONAL")
+    pair = read_pair(seg, volume(tmp_path / "t.nii.gz", organ(), UPRIGHT))
+    assert np.array_equal(pair.prediction, pair.target)
+    assert pair.caution == "prediction: fractional: more than half counts as foreground"
+
+
+def test_volumes_in_time_are_refused_with_a_way_out(tmp_path: Path) -> None:
+    path = volume(tmp_path / "a.nii.gz", np.ones((6, 5, 4, 3)))
+    assert "6 x 5 x 4 x 3: time is no length, so score each time point by itself; split it" in refusal(
+        path, path
+    )
+
+
+def test_kinds_that_are_not_read_are_refused_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "a.seg.nrrd"
+    path.write_bytes(b"NRRD0004")
+    with pytest.raises(UnreadableFile, match=r"store it as NIfTI \(\.nii\.gz\)"):
+        read_pair(path, path)
+    assert not is_mask_name(path.name)
+    assert all(map(is_mask_name, ("a.SEG.DCM", "a.dcm", "a.nii.gz", "a.png")))
+
+
+def test_a_broken_segmentation_never_costs_the_batch(tmp_path: Path) -> None:
+    good = write_whole(tmp_path / "good.dcm", organ())
+    nifti = volume(tmp_path / "good.nii.gz", organ(), UPRIGHT)
+    whole = good.read_bytes()
+    cases = [CasePair("good", good, nifti)]
+    for number, content in enumerate((b"", b"no mask", whole[:300], whole[:-40], whole[: len(whole) // 2])):
+        bad = tmp_path / f"bad{number}.dcm"
+        bad.write_bytes(content)
+        pairs = ((bad, nifti), (nifti, bad), (bad, good), (good, bad))
+        cases += [CasePair(str(number), *pair) for pair in pairs]
+    rows = score_cases(cases, workers=0).rows
+    assert [row.outcome for row in rows] == ["both_present", *["failed"] * 20]
+    assert all(f"bad{row.pair.id}.dcm: " in str(row.note) for row in rows[1:])

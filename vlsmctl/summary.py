@@ -16,7 +16,7 @@ from vlsmctl.datasets.attributes import SIZES
 from vlsmctl.errors import UsageError
 from vlsmctl.evaluation import NOTHING, SIZE_UNITS, Row, Scores, Tolerance
 from vlsmctl.intervals import bootstrap_interval
-from vlsmctl.mask_files import FOREGROUND_RULE, shown
+from vlsmctl.mask_files import FOREGROUND_RULE, GRID_RULE, shown
 from vlsmctl.metrics import EMPTY_RULE, METRICS
 
 RULES = {
@@ -26,6 +26,7 @@ RULES = {
     "a prepared data set that name size, count or place (p2 and up in most) take these words from the true "
     "mask, as in the published protocol; p1 names the class alone, as predict does without a prompt",
     "foreground": FOREGROUND_RULE,
+    "grid": GRID_RULE,
     "empty": EMPTY_RULE,
     "no prediction": "a case without a prediction file is scored as an empty prediction",
     "failed": "cases that cannot be read or compared are listed and are in no mean",

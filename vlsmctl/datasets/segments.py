@@ -1,57 +1,29 @@
 """DICOM segmentations (SEG) as labels of a DICOM series: segment numbers on the grid of its slices.
 
-Binary segmentations and label maps are read; each frame says by its own position which slice it lies on,
+Binary segmentations and label maps are taken; each frame says by its own position which slice it lies on,
 and slices without a frame are empty. Fractional ones, those in which segments overlap, and those whose
 frames lie on no slice are refused, with the advice to export the labels as NIfTI.
-
-Source: DICOM PS3.3 A.51 and C.8.20 (segmentation IOD and image module), C.7.6.16 (functional groups).
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pydicom
 from numpy.typing import NDArray
-from pydicom.pixels import pixel_array
 
 from vlsmctl.datasets.folders import read_folder
 from vlsmctl.errors import UnreadableFile
-from vlsmctl.formats.dicom_header import has_preamble, read_header, refusing_dicom
+from vlsmctl.formats.dicom_header import has_preamble, read_header
+from vlsmctl.formats.dicom_seg_grid import beyond, lay
+from vlsmctl.formats.dicom_seg_reading import EXPORT as EXPORT
+from vlsmctl.formats.dicom_seg_reading import Segmentation, open_frames, read_segmentation
 from vlsmctl.formats.naming import DICOM_SUFFIXES, scan_suffix
 from vlsmctl.formats.nifti import Grid
-
-EXPORT = "export the labels as NIfTI (in 3D Slicer: Export to files) and put that in its place"
-_TYPES = ("BINARY", "LABELMAP")
-_LPS_TO_RAS = np.array([-1.0, -1.0, 1.0])
-_SAME = 1e-3  # of the spacing: how far a step from pixel to pixel may differ
-_OFF = 0.1  # of the spacing: how far a frame may lie from its slice
-
-
-@dataclass(frozen=True)
-class Frame:
-    """One frame. segment: its number, None in a label map, whose pixels are the numbers. start: centre of
-    its first pixel, mm, RAS+. columns, rows: step to the next column and to the next row, mm, RAS+."""
-
-    segment: int | None
-    start: NDArray[np.float64]
-    columns: NDArray[np.float64]
-    rows: NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Segmentation:
-    """The header of a segmentation. shape: (rows, columns)."""
-
-    path: Path
-    shape: tuple[int, int]
-    frames: tuple[Frame, ...]
 
 
 def find_segmentation(path: Path) -> Path | None:
@@ -96,16 +68,12 @@ def segmentation_planes(path: Path, grid: Grid) -> Callable[[int], NDArray[Any]]
     slices, misfit = _placed(segmentation, grid)
     if misfit:
         raise UnreadableFile(f"{path}: expected frames on the slices of the image, found {misfit}")
-    with refusing_dicom(path):
-        dataset = pydicom.dcmread(path)
+    pixels = open_frames(segmentation)
 
     def read(index: int) -> NDArray[Any]:
         labels = np.zeros(segmentation.shape, np.int64)
         for number in slices.get(index, ()):
-            with refusing_dicom(path):
-                values = _pixels(dataset, number, segmentation.shape)
-            segment = segmentation.frames[number].segment
-            lit = values if segment is None else (values != 0) * segment
+            lit = pixels(number)
             if (labels.astype(bool) & lit.astype(bool) & (labels != lit)).any():
                 raise UnreadableFile(
                     f"{path}: its segments overlap, but a voxel has one label number here; {EXPORT}"
@@ -114,19 +82,6 @@ def segmentation_planes(path: Path, grid: Grid) -> Callable[[int], NDArray[Any]]
         return labels.T
 
     return read
-
-
-def _pixels(dataset: Any, number: int, shape: tuple[int, int]) -> NDArray[np.int64]:
-    """One frame, [rows, columns]. Frames of bits follow one another without gaps, so that they may begin
-    within a byte; pydicom 3.0 cuts some of those off."""
-    if dataset.BitsAllocated != 1 or dataset.file_meta.TransferSyntaxUID.is_compressed:
-        return np.asarray(pixel_array(dataset, index=number), np.int64)
-    size = shape[0] * shape[1]
-    first, last = number * size // 8, -(-(number + 1) * size // 8)
-    packed = np.frombuffer(dataset.PixelData[first:last], np.uint8)
-    start = number * size - 8 * first
-    bits = np.unpackbits(packed, bitorder="little")[start : start + size]
-    return bits.reshape(shape).astype(np.int64)
 
 
 def _is_dicom(path: Path) -> bool:
@@ -138,57 +93,27 @@ def _is_dicom(path: Path) -> bool:
 
 @lru_cache(maxsize=4)
 def _read(path: Path, _: int) -> Segmentation:
-    with refusing_dicom(path):
-        header = pydicom.dcmread(path, stop_before_pixels=True)
-        kind = str(header.get("SegmentationType", ""))
-        if kind not in _TYPES:
-            found = "a fractional one" if kind == "FRACTIONAL" else "another kind"
-            raise UnreadableFile(
-                f"{path}: expected a binary DICOM SEG or a label map, found {found}; {EXPORT}"
-            )
-        shared = (header.get("SharedFunctionalGroupsSequence") or [pydicom.Dataset()])[0]
-        groups = header.get("PerFrameFunctionalGroupsSequence") or []
-        if len(groups) != int(header.get("NumberOfFrames") or 1):
-            raise UnreadableFile(f"{path}: damaged: it describes {len(groups)} frames and holds others")
-        frames = tuple(_frame(path, own, shared, kind) for own in groups)
-        return Segmentation(path, (int(header.Rows), int(header.Columns)), frames)
-
-
-def _frame(path: Path, own: Any, shared: Any, kind: str) -> Frame:
-    def item(name: str) -> Any:
-        found = own.get(name) or shared.get(name)
-        if not found:
-            raise UnreadableFile(f"{path}: its frames do not say where they lie ({name}); {EXPORT}")
-        return found[0]
-
-    position = np.array(item("PlanePositionSequence").ImagePositionPatient, np.float64)
-    along = np.array(item("PlaneOrientationSequence").ImageOrientationPatient, np.float64).reshape(2, 3)
-    between_rows, between_columns = (float(each) for each in item("PixelMeasuresSequence").PixelSpacing)
-    segment = (
-        int(item("SegmentIdentificationSequence").ReferencedSegmentNumber) if kind == "BINARY" else None
-    )
-    return Frame(
-        segment,
-        position * _LPS_TO_RAS,
-        along[0] * between_columns * _LPS_TO_RAS,
-        along[1] * between_rows * _LPS_TO_RAS,
-    )
+    segmentation = read_segmentation(path)
+    if segmentation.kind == "FRACTIONAL":
+        raise UnreadableFile(
+            f"{path}: expected a binary DICOM SEG or a label map, found a fractional one; {EXPORT}"
+        )
+    if not segmentation.placed:
+        raise UnreadableFile(f"{path}: its frames do not say where they lie; {EXPORT}")
+    return segmentation
 
 
 def _placed(segmentation: Segmentation, grid: Grid) -> tuple[Mapping[int, list[int]], str | None]:
     """The numbers of the frames on each slice of the grid, or what is wrong."""
-    columns, rows, count = grid.shape
-    if segmentation.shape != (rows, columns):
-        return {}, f"{segmentation.shape[1]} x {segmentation.shape[0]} pixels"
-    to_voxel = np.linalg.inv(grid.affine)
+    to_voxel = np.asarray(np.linalg.inv(grid.affine), np.float64)
     slices: dict[int, list[int]] = defaultdict(list)
-    for number, frame in enumerate(segmentation.frames):
-        steps = to_voxel[:3, :3] @ np.stack([frame.columns, frame.rows], axis=1)
-        start = to_voxel[:3, :3] @ frame.start + to_voxel[:3, 3]
-        index = round(float(start[2])) if np.isfinite(start[2]) else -1
-        if not np.allclose(steps, np.eye(3)[:, :2], atol=_SAME):
-            return {}, "frames with another spacing or orientation"
-        if not (np.abs(start - (0, 0, index)) <= _OFF).all() or not 0 <= index < count:
-            return {}, f"frame {number + 1} of {len(segmentation.frames)} on none of the {count} slices"
-        slices[index].append(number)
+    for number in range(len(segmentation.frames)):
+        laid = lay(segmentation, number, to_voxel, grid.shape)
+        if isinstance(laid, str):
+            return {}, laid
+        if laid.axes != (0, 1, 2) or any(laid.flipped):
+            return {}, "frames of another orientation"
+        if not laid.inside(grid.shape):
+            return {}, beyond(segmentation, number, grid.shape[2])
+        slices[laid.index].append(number)
     return slices, None

@@ -10,6 +10,7 @@ import struct
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -296,13 +297,16 @@ def _stored(file: PixelFile, index: int) -> NDArray[Any]:
             raise UnreadableFile(f"{file.path}: {reason}") from None
     options["number_of_frames"] = frames
     decoder = get_decoder(file.syntax)
+    bits = file.layout.bits_allocated == 1 and file.syntax.is_little_endian
     if file.inflated is not None:
+        if bits:
+            return _bits(BytesIO(file.inflated), index, _shape(file))
         return np.asarray(decoder.as_array(file.inflated, index=index, **options)[0])
     with file.path.open("rb") as stream:
         if stream.seek(0, os.SEEK_END) < file.start + _bytes(file.layout, index + 1):
             raise UnreadableFile(f"{file.path}: cut off within its pixels")
         stream.seek(file.start)
-        if file.layout.bits_allocated == 1 and file.syntax.is_little_endian:
+        if bits:
             return _bits(stream, index, _shape(file))
         return np.asarray(decoder.as_array(stream, index=index, **options)[0])
 
