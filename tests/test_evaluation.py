@@ -1,56 +1,70 @@
-"""Folders of mask files in, rows and a summary out: matching, refusals, counts, units, files."""
+"""Pairs of mask files in, one row a case out: rules, refusals, units, and all ways to share the work."""
 
 from __future__ import annotations
 
-import csv
-import io
-import json
+import multiprocessing
 import os
-import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from math import inf, sqrt
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
 import pytest
-from rich.console import Console
-from rich.table import Table
 
 from tests.masks import BROKEN, SIZE, block, cube, picture, text, volume
-from vlsmctl.errors import UnreadableFile
-from vlsmctl.evaluation import (
-    COLUMNS,
-    CasePair,
-    Row,
-    Scores,
-    match_folders,
-    prompt_table,
-    score_cases,
-    score_table,
-    summarise,
-    write_scores,
-)
+from vlsmctl import evaluation
+from vlsmctl.errors import UnreadableFile, UsageError
+from vlsmctl.evaluation import Row, Tolerance, score_cases
 from vlsmctl.mask_files import read_mask_file
 from vlsmctl.metrics import METRICS
+from vlsmctl.pairing import CasePair
 
 DIAGONAL = 50.0
+USUAL = Tolerance()
 
 
-def score(*pairs: CasePair) -> tuple[Row, ...]:
-    return score_cases(pairs, workers=0).rows
+def score(*pairs: CasePair, tolerance: Tolerance = USUAL) -> tuple[Row, ...]:
+    return score_cases(pairs, workers=0, tolerance=tolerance).rows
 
 
-def test_spacing_comes_from_the_affine_in_mm(tmp_path: Path) -> None:
+# --- one case
+
+
+def test_scores_of_a_known_pair(tmp_path: Path) -> None:
+    pair = CasePair("a", picture(tmp_path / "p.png", block(7)), picture(tmp_path / "t.png", block(5)))
+    (row,) = score(pair)
+    assert row.outcome == "both_present"
+    assert row.unit == "px"
+    assert row.scores == {
+        "dice": 0.75, "iou": 0.6, "hd95": 2.0, "nsd": 1.0, "precision": 0.75, "recall": 0.75,
+        "volume_error": 0.0, "abs_volume_error": 0.0,
+    }  # fmt: skip
+    assert list(row.scores) == list(METRICS)
+    assert row.hd95_inf == 2
+    assert (row.target_foreground, row.predicted_foreground, row.elements) == (64, 64, 1200)
+    assert row.size_class == "small"
+    assert row.note is None
+
+
+def test_lengths_are_in_mm_and_sizes_in_ml_where_the_affine_tells_them(tmp_path: Path) -> None:
     image = nibabel.Nifti1Image(cube().astype(np.uint8), np.diag([500.0, 500, 3000, 1]))
     image.header.set_xyzt_units("micron")
     nibabel.save(image, tmp_path / "m.nii.gz")
-    pair = CasePair("m", tmp_path / "m.nii.gz", volume(tmp_path / "t.nii.gz", cube(4)))
+    larger = cube(4)
+    larger[0, 0, :8] = True
+    pair = CasePair("m", tmp_path / "m.nii.gz", volume(tmp_path / "t.nii.gz", larger))
     (row,) = score(pair)
     assert row.unit == "mm"
-    assert row.scores["hd95"] == pytest.approx(1.0)
+    assert row.scores["volume_error"] == pytest.approx(-8 * 0.5 * 0.5 * 3 / 1000)
+    shifted = replace(pair, target=volume(tmp_path / "s.nii.gz", cube(4)))
+    assert score(shifted)[0].scores["hd95"] == pytest.approx(1.0)
 
 
 def test_a_single_slice_is_measured_as_a_plane(tmp_path: Path) -> None:
@@ -61,13 +75,27 @@ def test_a_single_slice_is_measured_as_a_plane(tmp_path: Path) -> None:
     assert in_mm.scores["hd95"] == pytest.approx(in_px.scores["hd95"] * 0.5)
 
 
-def test_scores_of_a_known_pair(tmp_path: Path) -> None:
-    pair = CasePair("a", picture(tmp_path / "p.png", block(7)), picture(tmp_path / "t.png", block(5)))
-    (row,) = score(pair)
-    assert row.outcome == "both_present"
-    assert row.unit == "px"
-    assert row.scores == {"dice": 0.75, "iou": 0.6, "hd95": 2.0}
-    assert (row.target_foreground, row.predicted_foreground) == (64, 64)
+def test_the_tolerance_is_that_of_the_case_s_unit(tmp_path: Path) -> None:
+    """Two pixels apart, of half a millimetre each."""
+    masks = block(7)[:, :, np.newaxis], block(5)[:, :, np.newaxis]
+    volumes = [volume(tmp_path / f"{number}.nii.gz", mask) for number, mask in enumerate(masks)]
+    pictures = [picture(tmp_path / f"{number}.png", mask[..., 0]) for number, mask in enumerate(masks)]
+    pairs = CasePair("mm", volumes[0], volumes[1]), CasePair("px", pictures[0], pictures[1])
+
+    def nsd(px: float, mm: float) -> list[float]:
+        return [row.scores["nsd"] for row in score(*pairs, tolerance=Tolerance(px=px, mm=mm))]
+
+    assert nsd(2, 1) == [1, 1]
+    assert nsd(1.9, 1) == [1, nsd(1.9, 2)[1]]
+    assert nsd(1.9, 1)[1] < 1
+    assert nsd(2, 0.9)[0] < 1
+    assert nsd(2, 0.9)[1] == 1
+
+
+@pytest.mark.parametrize("bad", [{"px": -1.0}, {"mm": float("nan")}, {"mm": inf}])
+def test_a_tolerance_is_a_length(bad: dict[str, float]) -> None:
+    with pytest.raises(UsageError, match="a length of 0 or more"):
+        Tolerance(**bad)
 
 
 def test_empty_and_missing_predictions_follow_the_rule(tmp_path: Path) -> None:
@@ -78,35 +106,39 @@ def test_empty_and_missing_predictions_follow_the_rule(tmp_path: Path) -> None:
     rows = score(*(CasePair(str(number), *files) for number, files in enumerate(cases)))
     expected = "missed missed false_alarm both_empty both_empty failed"
     assert [row.outcome for row in rows] == expected.split()
-    assert [row.scores["dice"] for row in rows[:5]] == [0, 0, 0, 1, 1]
+    for name in ("dice", "iou", "nsd", "precision", "recall"):
+        assert [row.scores[name] for row in rows[:5]] == [0, 0, 0, 1, 1], name
     assert [row.scores["hd95"] for row in rows[:5]] == [DIAGONAL] * 3 + [0, 0]
-    summary = summarise(Scores(rows))
-    counts = {key: value for key, value in summary.items() if key.startswith("n")}
-    assert counts == {
-        "n": 5, "n_missed": 2, "n_false_alarm": 1, "n_both_empty": 2, "n_without_prediction": 2,
-        "n_failed": 1, "n_groups": 5,
-    }  # fmt: skip
-    assert summary["metrics"]["dice"]["mean"] == pytest.approx(0.4)
+    assert [row.hd95_inf for row in rows] == [inf, inf, inf, 0, 0, None]
+    assert [row.scores["volume_error"] for row in rows[:5]] == [-64, -64, 64, 0, 0]
+    assert [row.size_class for row in rows] == ["small", "small", "none", "none", "none", None]
+
+
+def test_a_missed_volume_has_the_diagonal_in_mm(tmp_path: Path) -> None:
+    (row,) = score(CasePair("a", None, volume(tmp_path / "t.nii.gz", cube())))
+    assert row.scores["hd95"] == pytest.approx(sqrt(6**2 + 6**2 + 30**2))
+    assert row.hd95_inf == inf
+
+
+# --- what cannot be scored
 
 
 @pytest.mark.parametrize(("break_it", "name"), BROKEN, ids=lambda value: getattr(value, "__name__", value))
-def test_one_bad_file_is_named_counted_and_the_rest_is_scored(
+def test_one_bad_file_is_named_and_the_rest_is_scored(
     tmp_path: Path, break_it: Callable[[Path], Path], name: str
 ) -> None:
     bad = break_it(tmp_path / name)
     with pytest.raises(UnreadableFile):
         read_mask_file(bad)
     good = volume(tmp_path / "g.nii.gz", cube()) if ".nii" in name else picture(tmp_path / "g.png", block())
-    scores = Scores(
-        score(CasePair("bad", bad, good), CasePair("bad2", good, bad), CasePair("good", good, good))
-    )
-    assert [row.outcome for row in scores.rows] == ["failed", "failed", "both_present"]
-    summary = summarise(scores)
-    assert (summary["n"], summary["n_failed"]) == (1, 2)
-    assert summary["metrics"]["dice"]["mean"] == 1
-    assert [failure["id"] for failure in summary["failed"]] == ["bad", "bad2"]
-    assert all(str(bad) in failure["reason"] for failure in summary["failed"])
-    assert summary["cautions"] == []
+    rows = score(CasePair("bad", bad, good), CasePair("bad2", good, bad), CasePair("good", good, good))
+    assert [row.outcome for row in rows] == ["failed", "failed", "both_present"]
+    assert rows[2].scores["dice"] == 1
+    for row in rows[:2]:
+        assert row.note is not None
+        assert str(bad) in row.note
+        assert "\n" not in row.note
+        assert (row.unit, row.size_class, row.hd95_inf, dict(row.scores)) == (None, None, None, {})
 
 
 def test_masks_on_other_grids_are_refused_with_both_named(tmp_path: Path) -> None:
@@ -121,12 +153,7 @@ def test_masks_on_other_grids_are_refused_with_both_named(tmp_path: Path) -> Non
         CasePair("a", small, large), CasePair("b", there, here), CasePair("c", longer, here),
         CasePair("d", large, here),
     )  # fmt: skip
-    expected = [
-        "30 x 40, found 20 x 40",
-        "up to 2 mm",
-        "12 x 12 x 10, found 12 x 12 x 11",
-        "found a picture",
-    ]
+    expected = ["20 x 40", "2 mm", "12 x 12 x 11", "picture"]
     for row, words in zip(rows, expected, strict=True):
         assert row.outcome == "failed"
         assert row.note is not None
@@ -142,17 +169,107 @@ def test_rounding_of_an_affine_is_no_other_grid(tmp_path: Path) -> None:
     assert score(CasePair("a", *paths))[0].outcome == "both_present"
 
 
-def case_folder(tmp_path: Path, number: int = 6) -> list[CasePair]:
-    for case in range(number):
-        picture(tmp_path / "pred" / f"c{case}.png", block(5 + case))
-        picture(tmp_path / "gt" / f"c{case}.png", block())
+def test_a_case_that_failed_before_is_not_read(tmp_path: Path) -> None:
+    mask = picture(tmp_path / "m.png", block())
+    bad = CasePair("bad", mask, mask, error="the picture is cut off")
+    rows = score(bad, CasePair("good", mask, mask))
+    assert [row.outcome for row in rows] == ["failed", "both_present"]
+    assert rows[0].note == "the picture is cut off"
+
+
+def test_a_case_too_large_for_the_memory_fails_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mask = picture(tmp_path / "m.png", block())
+
+    def compare(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(evaluation, "compare", compare)
+    (row,) = score(CasePair("a", mask, mask))
+    assert row.outcome == "failed"
+    assert row.note == f"{mask}: not enough memory to compare it"
+
+
+# --- many cases
+
+
+def case_folder(tmp_path: Path, number: int = 12) -> list[CasePair]:
+    """Cases of which every one scores otherwise, and the second cannot be read."""
+    pairs = [
+        CasePair(
+            f"c{case}", picture(tmp_path / "pred" / f"c{case}.png", block(5 + case)),
+            picture(tmp_path / "gt" / f"c{case}.png", block()), columns={"site": f"s{case % 3}"},
+        )
+        for case in range(number)
+    ]  # fmt: skip
     text(tmp_path / "pred" / "c1.png")
-    return match_folders(tmp_path / "pred", tmp_path / "gt")[0]
+    return pairs
 
 
-def test_worker_processes_give_the_same_rows_in_the_same_order(tmp_path: Path) -> None:
+@pytest.mark.parametrize("way", ["threads", "processes"])
+def test_the_rows_are_the_same_and_in_order_whoever_does_the_work(
+    tmp_path: Path, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first case is scored here, and the second; then it is known how the rest is done fastest."""
     pairs = case_folder(tmp_path)
-    assert score_cases(pairs, workers=2) == score_cases(pairs, workers=0)
+    began: list[int] = []
+    real = evaluation._WAYS[way]
+
+    def observed(left: Sequence[CasePair], *arguments: Any) -> Iterator[Row]:
+        began.append(len(left))
+        yield from real(left, *arguments)
+
+    monkeypatch.setitem(evaluation._WAYS, way, observed)
+    monkeypatch.setattr(evaluation, "_PROBE", 0)
+    monkeypatch.setattr(evaluation, "_fastest_way", lambda *_: way)
+    scores = score_cases(pairs, workers=2, extra=[tmp_path / "more.png"], tolerance=Tolerance(3, 4))
+    assert began == [len(pairs) - 2]
+    assert scores.rows == score(*pairs, tolerance=Tolerance(3, 4))
+    assert [row.pair for row in scores.rows] == pairs
+    assert (scores.extra, scores.tolerance) == ((tmp_path / "more.png",), Tolerance(3, 4))
+    assert not multiprocessing.active_children()
+
+
+@pytest.mark.parametrize(("workers", "shared"), [(0, False), (1, False), (2, True), (None, True)])
+def test_one_worker_is_this_thread(
+    tmp_path: Path, workers: int | None, shared: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def fastest(cases: int, each: float, workers: int) -> str:
+        assert each > 0
+        asked.append(workers)
+        return "here"
+
+    monkeypatch.setattr(evaluation, "processors", lambda: 7)
+    monkeypatch.setattr(evaluation, "_PROBE", 0)
+    monkeypatch.setattr(evaluation, "_fastest_way", fastest)
+    score_cases(case_folder(tmp_path), workers=workers)
+    assert set(asked) == ({workers or 7} if shared else set())
+
+
+def test_a_first_case_that_loads_its_reader_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """But one of more than a second is slow in itself, and the rest is not to wait for the next."""
+    pairs = [CasePair(f"{number}", None, Path("t.png")) for number in range(5)]
+    for first, left in ((0.5, [3, 2, 1, 0]), (2.0, [4, 3, 2, 1, 0])):
+        clock, asked = iter([0.0, first, *range(10, 30)]), list[int]()
+        monkeypatch.setattr("vlsmctl.evaluation.perf_counter", lambda clock=clock: next(clock))
+        monkeypatch.setattr(
+            evaluation, "_fastest_way", lambda cases, *_, asked=asked: asked.append(cases) or "here"
+        )
+        score_cases(pairs, workers=2)
+        assert asked == left
+
+
+@pytest.mark.parametrize(("cases", "each", "workers", "way"), [
+    (50, 0.0005, 2, "here"), (500, 0.0005, 64, "here"),  # over before anything has started
+    (20_000, 0.0005, 2, "processes"), (20_000, 0.0005, 64, "processes"),  # too small for threads
+    (500, 0.003, 2, "threads"), (20_000, 0.003, 16, "processes"),  # 512 x 512
+    (20, 0.05, 2, "threads"), (20, 0.05, 16, "threads"), (3, 20.0, 16, "threads"),  # volumes
+])  # fmt: skip
+def test_the_way_is_the_one_that_pays(cases: int, each: float, workers: int, way: str) -> None:
+    assert evaluation._fastest_way(cases, each, workers) == way
 
 
 def test_progress_sees_every_row(tmp_path: Path) -> None:
@@ -168,189 +285,87 @@ def test_progress_sees_every_row(tmp_path: Path) -> None:
     assert seen == [pair.id for pair in pairs]
 
 
-# --- summary and files
+@dataclass
+class Watched:
+    """Stands in for the scoring of a case: how many are worked on, at once and in all."""
+
+    seconds: float = 0.002
+    now: int = 0
+    most: int = 0
+    done: int = 0
+
+    def __post_init__(self) -> None:
+        self.lock = threading.Lock()
+
+    def __call__(self, tolerance: Tolerance, pair: CasePair) -> Row:
+        with self.lock:
+            self.now += 1
+            self.most = max(self.most, self.now)
+        time.sleep(self.seconds)
+        with self.lock:
+            self.now -= 1
+            self.done += 1
+        return Row(pair, {})
 
 
-def mixed(tmp_path: Path) -> Scores:
-    pairs = case_folder(tmp_path)
-    pairs.append(
-        CasePair("v", volume(tmp_path / "v.nii.gz", cube()), volume(tmp_path / "w.nii.gz", cube(4)))
-    )
-    return score_cases(pairs, workers=0, extra=[tmp_path / "more.png"])
+def test_no_more_pairs_are_in_memory_than_there_are_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    watched = Watched()
+    monkeypatch.setattr(evaluation, "_score", watched)
+    pairs = [CasePair(f"{number}", None, Path("t.png")) for number in range(200)]
+    rows = evaluation._in_threads(pairs, 0.01, 3, Tolerance())
+    assert next(rows).pair.id == "0"
+    time.sleep(0.2)
+    assert watched.done < 60  # a window ahead of who takes the rows, however many there are
+    assert [row.pair.id for row in rows] == [f"{number}" for number in range(1, 200)]
+    assert watched.most == 3
 
 
-def test_mm_and_px_are_never_averaged(tmp_path: Path) -> None:
-    summary = summarise(mixed(tmp_path))
-    assert summary["mixed_units"] is True
-    assert summary["units"] == {"mm": 1, "px": 5}
-    assert list(summary["metrics"]) == ["dice", "iou", "hd95_mm", "hd95_px"]
-    assert summary["metrics"]["dice"]["n"] == 6
-    assert summary["metrics"]["hd95_mm"] == {
-        "label": "HD95 (mm)", "unit": "mm", "n": 1, "mean": 1.0, "interval": [None, None],
-    }  # fmt: skip
-    assert summary["metrics"]["hd95_px"]["mean"] == pytest.approx((0 + 2 + 3 + 4 + 5) / 5)
+@pytest.mark.parametrize("way", ["threads", "processes"])
+def test_an_interrupt_ends_the_work_at_once(
+    tmp_path: Path, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watched = Watched(0.01)
+    if way == "threads":
+        monkeypatch.setattr(evaluation, "_score", watched)
+    monkeypatch.setattr(evaluation, "_PROBE", 0)
+    monkeypatch.setattr(evaluation, "_fastest_way", lambda *_: way)
+    running = threading.active_count()
+
+    def interrupted(rows: Iterable[Row]) -> Iterator[Row]:
+        for number, row in enumerate(rows):
+            if number == 5:
+                raise KeyboardInterrupt
+            yield row
+
+    with pytest.raises(KeyboardInterrupt) as held:
+        score_cases(case_folder(tmp_path, 20) * 50, workers=2, progress=interrupted)
+    assert threading.active_count() == running
+    assert not multiprocessing.active_children()
+    assert watched.done < 15  # of 1000
+    assert held.traceback  # whose frames hold what has not been ended
 
 
-def test_means_lie_within_their_intervals_and_groups_widen_them(tmp_path: Path) -> None:
-    rows = mixed(tmp_path).rows
-    grouped = [
-        replace(row, pair=replace(row.pair, group="one" if row.pair.id < "c3" else "two")) for row in rows
-    ]
-    alone, together = summarise(Scores(rows)), summarise(Scores(tuple(grouped)))
-    for summary in (alone, together):
-        for metric in ("dice", "iou", "hd95_px"):
-            low, high = summary["metrics"][metric]["interval"]
-            assert low < summary["metrics"][metric]["mean"] < high
-    assert (alone["n_groups"], together["n_groups"]) == (6, 2)
+class Deadly(CasePair):
+    """Ends the process that it is sent to."""
+
+    def __reduce__(self) -> Any:
+        return os._exit, (3,)
 
 
-def test_several_prompts_on_one_case_are_one_group(tmp_path: Path) -> None:
-    mask = picture(tmp_path / "m.png", block())
-    rows = score(*(CasePair("a", mask, mask, None, prompt) for prompt in ("polyp", "lesion", "growth")))
-    summary = summarise(Scores(rows))
-    assert (summary["n"], summary["n_groups"]) == (3, 1)
-    assert summary["metrics"]["dice"]["interval"] == [None, None]
-
-
-def several_prompts(tmp_path: Path) -> Scores:
-    """Three cases, each asked three prompts, p10 the worst; no picture could be read for one case."""
-    pairs = [
-        CasePair(
-            f"c{case}", picture(tmp_path / f"{case}-{key}.png", block(5 + by + case)),
-            picture(tmp_path / f"{case}.png", block()), prompt=f"words {key}", prompt_key=key,
-        )
-        for key, by in (("p1", 1), ("p10", 4), ("p2", 2)) for case in range(3)
-    ]  # fmt: skip
-    pairs[1] = replace(pairs[1], prediction=None, error="cut off")
-    return score_cases(pairs, workers=0)
-
-
-def test_each_prompt_has_a_mean_of_its_own(tmp_path: Path) -> None:
-    scores = several_prompts(tmp_path)
-    summary = summarise(scores)
-    assert list(summary["prompts"]) == ["p1", "p2", "p10"]
-    for key, metrics in summary["prompts"].items():
-        alone = tuple(row for row in scores.rows if row.pair.prompt_key == key)
-        assert metrics == summarise(Scores(alone))["metrics"]
-    means = [metrics["dice"]["mean"] for metrics in summary["prompts"].values()]
-    assert means == sorted(means, reverse=True)
-    assert len(set(means)) == 3
-    assert [metrics["dice"]["n"] for metrics in summary["prompts"].values()] == [2, 3, 3]
-    table = prompt_table(summary)
-    assert table is not None
-    shown = printed(table)
-    for key, mean in zip(summary["prompts"], means, strict=True):
-        assert re.search(rf"\b{key}\b.*\b{mean:.3f} \(", shown)
-
-
-def test_a_prompt_without_any_score_is_shown_nonetheless(tmp_path: Path) -> None:
-    rows = several_prompts(tmp_path).rows
-    lost = tuple(replace(row, scores={}) if row.pair.prompt_key == "p2" else row for row in rows)
-    summary = summarise(Scores(lost))
-    assert summary["prompts"]["p2"] == {}
-    table = prompt_table(summary)
-    assert table is not None
-    assert re.search(r"p2\W+0\W", printed(table))
-
-
-def test_without_prompts_that_have_names_there_is_no_such_table(tmp_path: Path) -> None:
-    summary = summarise(mixed(tmp_path))
-    assert summary["prompts"] == {}
-    assert prompt_table(summary) is None
-    one = tuple(row for row in several_prompts(tmp_path).rows if row.pair.prompt_key == "p1")
-    assert prompt_table(summarise(Scores(one))) is None
-
-
-def test_predictions_named_for_prompts_are_told_apart(tmp_path: Path) -> None:
-    picture(tmp_path / "gt" / "a.png", block())
-    picture(tmp_path / "pred" / "a__polyp.png", block())
-    picture(tmp_path / "pred" / "a__red-polyp.png", block(12))
-    pairs, _ = match_folders(tmp_path / "pred", tmp_path / "gt")
-    prompts = summarise(score_cases(pairs, workers=0))["prompts"]
-    assert prompts["polyp"]["dice"]["mean"] == 1 > prompts["red-polyp"]["dice"]["mean"]
-
-
-def test_a_case_that_failed_before_is_not_read(tmp_path: Path) -> None:
-    mask = picture(tmp_path / "m.png", block())
-    bad = CasePair("bad", mask, mask, error="the picture is cut off")
-    scores = score_cases([bad, CasePair("good", mask, mask)], workers=0)
-    assert [row.outcome for row in scores.rows] == ["failed", "both_present"]
-    summary = summarise(scores)
-    assert summary["failed"] == [{"id": "bad", "prompt": None, "reason": "the picture is cut off"}]
-    assert (summary["n"], summary["n_failed"]) == (1, 1)
-
-
-def test_files_hold_what_was_scored(tmp_path: Path) -> None:
-    scores = mixed(tmp_path)
-    write_scores(tmp_path / "eval", scores)
-    with (tmp_path / "eval" / "scores.csv").open(encoding="utf-8", newline="") as stream:
-        reader = csv.DictReader(stream)
-        lines = list(reader)
-    assert tuple(reader.fieldnames or ()) == COLUMNS
-    for line, row in zip(lines, scores.rows, strict=True):
-        assert (line["id"], line["outcome"], line["unit"]) == (row.pair.id, row.outcome, row.unit or "")
-        assert line["note"] == (row.note or "")
-        assert line["prompt_key"] == ""
-        assert {name: float(line[name]) for name in METRICS if line[name]} == row.scores
-    document = (tmp_path / "eval" / "summary.json").read_text(encoding="utf-8")
-    assert json.loads(document) == summarise(scores)
-    write_scores(tmp_path / "prompts", several_prompts(tmp_path))
-    with (tmp_path / "prompts" / "scores.csv").open(encoding="utf-8", newline="") as stream:
-        keys = [(line["prompt"], line["prompt_key"]) for line in csv.DictReader(stream)]
-    assert keys[0] == ("words p1", "p1")
-    assert "NaN" not in document
-    assert "diagonal" in json.loads(document)["rules"]["empty"]
-    assert sorted(path.name for path in (tmp_path / "eval").iterdir()) == ["scores.csv", "summary.json"]
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux holds names that are no text")
-def test_names_that_are_no_text_can_be_written_down(tmp_path: Path) -> None:
-    name = os.fsdecode(b"case\xff.png")
-    for folder in ("pred", "gt"):
-        picture(tmp_path / folder / name, block())
-    text(tmp_path / "pred" / os.fsdecode(b"more\xff.png"))
-    pairs, extra = match_folders(tmp_path / "pred", tmp_path / "gt")
-    bad = CasePair("bad", tmp_path / "pred" / extra[0].name, pairs[0].target)
-    write_scores(tmp_path / "eval", score_cases([*pairs, bad], workers=0, extra=extra))
-    assert pairs[0].id == "case\\udcff"
-    assert "more\\udcff.png" in (tmp_path / "eval" / "scores.csv").read_text(encoding="utf-8")
-
-
-def test_nothing_scored_is_a_summary_too(tmp_path: Path) -> None:
-    bad = text(tmp_path / "b.png")
-    summary = summarise(Scores(score(CasePair("a", bad, bad))))
-    assert (summary["n"], summary["n_failed"], summary["metrics"]) == (0, 1, {})
-    assert printed(score_table(summary))
-
-
-def printed(table: Table) -> str:
-    console = Console(file=io.StringIO(), width=120)
-    console.print(table)
-    assert isinstance(console.file, io.StringIO)
-    return console.file.getvalue()
-
-
-def test_the_table_shows_means_intervals_counts_and_units(tmp_path: Path) -> None:
-    scores = mixed(tmp_path)
-    shown = printed(score_table(summarise(scores)))
-    for words in (
-        "Dice",
-        "HD95 (px)",
-        "HD95 (mm)",
-        "2.8",
-        "unknown",
-        "missed",
-        "false alarm",
-        "failed",
-        "apart",
-    ):
-        assert words in shown
+def test_where_processes_die_the_rest_is_scored_here(tmp_path: Path) -> None:
+    """Among them those that were there already when it happened, which are not scored again."""
+    pairs = case_folder(tmp_path) * 9
+    pairs[80] = Deadly(**vars(pairs[80]))
+    rows = list(evaluation._in_processes(pairs, 0.01, 2, Tolerance()))
+    assert rows == list(score(*pairs))
 
 
 def test_scoring_imports_no_model_and_no_torch() -> None:
+    """Nor anything else that a worker process would have to wait for."""
     code = (
-        "import sys, vlsmctl.evaluation;"
-        "print([name for name in sys.modules if name.split('.')[0] in ('torch', 'monai', 'transformers')])"
+        "import sys, vlsmctl.evaluation, vlsmctl.summary;"
+        "heavy = ('torch', 'monai', 'transformers', 'matplotlib', 'pandas');"
+        "print([name for name in sys.modules if name.split('.')[0] in heavy])"
     )
     result = subprocess.run(  # noqa: S603 (our own interpreter)
         [sys.executable, "-c", code],

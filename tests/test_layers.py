@@ -25,7 +25,7 @@ LAYERS = {
     4: ("checkpoint", "runs", "resume", "training", "validation", "ledger", "predictor", "prompt_files",
         "cases", "machine", "overlays", "writing", "prediction", "pairing", "case_tables", "evaluation",
         "summary", "score_files", "split_masks", "sensitivity", "scoring", "comparison", "preview", "report",
-        "pretraining", "quickstart", "grid", "grid_table", "reproduce", "export", "bench"),
+        "pretraining", "quickstart", "grid", "grid_table", "reproduce", "export", "bench", "bench_scoring"),
     5: ("cli", "commands", "__main__"),
 }  # fmt: skip
 LAYER_OF = {part: layer for layer, parts in LAYERS.items() for part in parts}

@@ -11,7 +11,9 @@ from typing import Annotated, Any
 
 import typer
 
-from vlsmctl.commands import bench, doctor, models, predict, prepare, presets, quickstart, train, weights
+from vlsmctl.commands import (
+    bench, doctor, models, predict, prepare, presets, quickstart, report, reproduce, train, weights,
+)  # fmt: skip
 from vlsmctl.commands import eval as evaluate
 from vlsmctl.console import configure, console, is_verbose
 from vlsmctl.errors import INTERRUPTED, UsageError, VlsmctlError
@@ -103,6 +105,8 @@ app.command("prepare")(guarded(prepare.prepare))
 app.command("train")(guarded(train.train))
 app.command("eval")(guarded(evaluate.evaluate))
 app.command("predict")(guarded(predict.predict))
+app.command("reproduce")(guarded(reproduce.reproduce))
+app.command("report")(guarded(report.report))
 app.command("models")(guarded(models.models))
 app.command("bench")(guarded(bench.bench))
 app.command("doctor")(guarded(doctor.doctor))

@@ -1,8 +1,8 @@
 """Scores of one predicted mask against one target mask: pure functions.
 
 Masks are bool arrays of equal shape and any number of dimensions, at native size. `compare` does what
-several scores need once: counts and surface distances. The cases in which a textbook formula is undefined
-follow `EMPTY_RULE`, here and nowhere else.
+several scores need once: counts and surface distances. Where a textbook formula is undefined, because a
+mask is empty, `EMPTY_RULE` holds: the scores follow it here and nowhere else.
 """
 
 from __future__ import annotations
@@ -22,10 +22,13 @@ Distances = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
 EMPTY_RULE = (
-    "both masks empty: Dice, IoU, NSD, precision and recall 1, HD95 0; exactly one empty: Dice, IoU, NSD, "
-    "precision and recall 0, HD95 the diagonal of the image or volume (infinite in the column hd95_inf)"
+    "both masks empty: Dice, IoU, NSD, precision and recall 1, HD95 and volume error 0; exactly one empty: "
+    "Dice, IoU, NSD, precision and recall 0, HD95 the diagonal of the image or volume (infinite in the "
+    "column hd95_inf)"
 )
 PERCENTILE = 95
+# Of the tolerance: a distance of exactly the tolerance is within it, though 3 steps of 0.1 mm make
+# 0.30000000000000004 and NIfTI, in 32 bits, has 0.1 as 0.1000000015. MONAI rounds distances to 32 bits.
 SLACK = 1e-6
 _BLOCK = 2**16  # elements whose distances are looked up at once
 
@@ -35,9 +38,9 @@ class Comparison:
     """What scores are made of.
 
     both, predicted, target: elements in both masks, in the prediction, in the target. distances: from each
-    surface element of the prediction to the nearest of the target, and the other way round, in the unit of
-    the spacing; None where a mask is empty. diagonal: of the image or volume, in that unit. element: area
-    or volume of one pixel or voxel.
+    surface element of the prediction to the nearest of the target, float64 [N], and the other way round
+    [M], in the unit of the spacing; None where a mask is empty. diagonal: of the image or volume, in that
+    unit. element: area or volume of one pixel or voxel.
     """
 
     both: int
@@ -49,6 +52,7 @@ class Comparison:
 
     @property
     def one_empty(self) -> bool:
+        """Whether exactly one mask is empty: a missed target, or a false alarm."""
         return bool(self.predicted) != bool(self.target)
 
 
@@ -63,7 +67,8 @@ def compare(prediction: Mask, target: Mask, spacing: Spacing, element: float = 1
         step vectors as rows, [ndim, K]. Distances have its unit: mm in, mm out; 1 for pixels.
     element: the area or volume of one pixel or voxel, in the unit that size errors shall have.
 
-    Memory: about the box around each mask, and 60 bytes an element of the surfaces.
+    Memory: some bytes for each element of the boxes around the two masks, and at most about a hundred for
+    each element of their surfaces; nothing grows with the image.
 
     Raises: ValueError when the shapes differ, or when `spacing` does not fit them or is no length.
     """
@@ -87,33 +92,35 @@ def compare(prediction: Mask, target: Mask, spacing: Spacing, element: float = 1
 
 
 def dice(found: Comparison) -> float:
-    """Dice coefficient, 0..1."""
+    """Dice coefficient, 0..1; 1 for two empty masks, 0 where one is."""
     total = found.predicted + found.target
     return 2 * found.both / total if total else 1.0
 
 
 def iou(found: Comparison) -> float:
-    """Intersection over union, 0..1."""
+    """Intersection over union, 0..1; 1 for two empty masks, 0 where one is."""
     union = found.predicted + found.target - found.both
     return found.both / union if union else 1.0
 
 
 def precision(found: Comparison) -> float:
-    """Share of the prediction that is right, 0..1."""
+    """Share of the prediction that is right, 0..1; 1 for two empty masks, 0 where one is (a library may
+    leave the missed targets, of which nothing is predicted, out of its mean)."""
     if not found.predicted:
         return float(not found.target)
     return found.both / found.predicted
 
 
 def recall(found: Comparison) -> float:
-    """Share of the target that was found (sensitivity), 0..1."""
+    """Share of the target that was found (sensitivity), 0..1; 1 for two empty masks, 0 where one is."""
     if not found.target:
         return float(not found.predicted)
     return found.both / found.target
 
 
 def hd95(found: Comparison) -> float:
-    """95th percentile of the surface distances in each direction, the larger of the two.
+    """95th percentile of the surface distances in each direction, the larger of the two; in the unit of
+    the spacing. 0 for two empty masks, the diagonal where one is.
 
     Equal to MONAI's `compute_hausdorff_distance(percentile=95)` where that is defined.
     """
@@ -124,18 +131,26 @@ def hd95(found: Comparison) -> float:
 
 def nsd(found: Comparison, tolerance: float) -> float:
     """Normalised surface Dice, 0..1: the share of both surfaces that lies within `tolerance` of the other.
+    1 for two empty masks, 0 where one is.
+
+    tolerance: 0 or more, in the unit of the spacing; a distance equal to it is within, see `SLACK`.
+
+    Raises: ValueError for a tolerance that is negative or no number.
 
     Equal to MONAI's `compute_surface_dice` (`use_subvoxels=False`) where that is defined.
     Source: Nikolov et al., Clinically applicable segmentation of head and neck anatomy, 2021.
     """
+    if not tolerance >= 0:
+        raise ValueError(f"a tolerance is 0 or more, got {tolerance}")
     if found.distances is None:
         return float(not found.one_empty)
-    within = sum(int(np.count_nonzero(each <= tolerance)) for each in found.distances)
+    limit = tolerance * (1 + SLACK)
+    within = sum(int(np.count_nonzero(each <= limit)) for each in found.distances)
     return within / sum(map(len, found.distances))
 
 
 def volume_error(found: Comparison) -> float:
-    """Predicted minus true area or volume, signed."""
+    """Predicted minus true area or volume, signed, in the unit of `Comparison.element`."""
     return (found.predicted - found.target) * found.element
 
 
@@ -192,7 +207,7 @@ def _step_vectors(spacing: Spacing, ndim: int) -> NDArray[np.float64]:
 
 def _bounding_box(mask: Mask) -> tuple[slice, ...]:
     """The smallest box around a mask, of no elements where the mask has none."""
-    box = []
+    box: list[slice] = []
     for axis in range(mask.ndim):  # each is cut out before the next is looked for
         part = mask[tuple(box)]
         others = tuple(other for other in range(mask.ndim) if other != axis)

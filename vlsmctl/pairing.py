@@ -1,20 +1,22 @@
-"""Which prediction belongs to which target: folders of mask files, whoever wrote them."""
+"""Which prediction belongs to which target: masks of any tool, and what is known of their cases."""
 
 from __future__ import annotations
 
-import unicodedata
-from collections import defaultdict
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from vlsmctl.errors import NoReadableInput, UsageError
-from vlsmctl.formats.naming import FRAMES_SUFFIX, SLICES_SUFFIX, scan_suffix
-from vlsmctl.mask_files import MASK_SUFFIXES, shown
+from vlsmctl.answers import Answer, Answered, answers_in_folders, answers_of_file
+from vlsmctl.case_tables import read_case_table, with_facts
+from vlsmctl.datasets.manifest import ALL
+from vlsmctl.datasets.wording import listed
+from vlsmctl.errors import UsageError
+from vlsmctl.files import is_there
+from vlsmctl.image_folders import with_images
+from vlsmctl.mask_folders import refuse_split
 
-# What `predict` writes beside its masks, and folders that hold one mask in many files
-_BESIDE = (".overlay.png", *(f".probability{suffix}" for suffix in (".png", ".nii.gz", ".tif", ".seg.dcm")))
-_IN_PARTS = (FRAMES_SUFFIX, SLICES_SUFFIX)
+WHY_NONE = "why_no_prediction"  # a column
 
 
 @dataclass(frozen=True)
@@ -25,9 +27,9 @@ class CasePair:
     together; prompt: the one that the prediction answers; prompt_key: the name of its kind (p0..pN, or
     the prompt in the file name), where each kind is to get a mean of its own; error: why there can be
     no prediction: the case has failed, and its files are not read. prediction_label, target_label: the
-    value of a label map, or segment of a DICOM SEG, that is meant; None: all foreground. image: the picture
-    or scan that the masks belong to, where known. data_set: its name, where known. columns: further
-    facts, by which results may be told apart.
+    value of a label map, or segment of a DICOM SEG, that is meant; None: all foreground. image: the
+    picture or scan that the masks belong to, where known. data_set: its name, where known. columns:
+    further facts, by which results may be told apart.
     """
 
     id: str
@@ -44,128 +46,190 @@ class CasePair:
     columns: Mapping[str, str] = field(default_factory=dict)
 
 
-def match_folders(pred: Path, gt: Path) -> tuple[list[CasePair], list[Path]]:
-    """Pairs every mask below `gt` with its prediction below `pred`: same folder, same stem.
+@dataclass(frozen=True)
+class Matched:
+    """pairs: sorted by case and prompt. extra: predictions that belong to no target. notes: what the
+    user should know of how they were matched, a line each."""
+
+    pairs: tuple[CasePair, ...]
+    extra: tuple[Path, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def match(
+    pred: Path,
+    gt: Path,
+    *,
+    split: str = ALL,
+    cases: Path | None = None,
+    images: Path | None = None,
+    target_label: int | None = None,
+    prediction_label: int | None = None,
+) -> Matched:
+    """Pairs every true mask below `gt` with its prediction below `pred`: same folder, same stem.
 
     As `predict` names its files, the prediction for `a/case1` may be `a/case1.png`, `a/case1.nii.gz`,
-    `a/case1.jpg.png` (two inputs that would collide keep their extension) or, one for each prompt,
-    `a/case1__polyp.png`. Stems compare case-sensitively, extensions do not. With several prompts every
-    target is expected to have a prediction for each. Hidden files and other kinds are passed over, and so
-    is what `predict` writes beside its masks: overlays, probabilities (`case1.overlay.png`,
-    `case1.probability.nii.gz`), and folders with a file a frame or slice (`case1.frames/`).
+    `a/case1.seg.dcm`, `a/case1.jpg.png` (two inputs that would collide keep their extension) or, one
+    for each prompt, `a/case1__polyp.png`. What is left over gets a second try, see `case_names`. Where
+    `predict` has left its ledger, that says which prompts were asked of each input, and what each mask
+    answers; else every target is expected to have a prediction for each prompt that any has. A missing
+    prediction makes a pair without one. Two files are one pair, whatever their names.
 
-    Returns the pairs, sorted by id and prompt, and the predictions that belong to no target.
+    gt: masks, or a prepared data set (or its masks folder), whose records then are the targets, with
+    their groups, attributes and images; split: of that. cases: a table of facts, see `case_tables`.
+    images: a folder of the pictures or scans. target_label, prediction_label: the value, or segment,
+    that is meant in every file; for masks in a ledger, that decides.
 
-    Raises: UsageError when a folder is not there, when nothing matches, or when two files claim one
+    Raises: UsageError when something is not there, when nothing matches, or when two files claim one
     place; NoReadableInput when a folder holds no masks.
     """
-    targets = _targets_by_id(gt)
-    found: dict[str, dict[str | None, Path]] = defaultdict(dict)
-    extra: list[Path] = []
-    predictions = _mask_files(pred, "--pred")
-    for path in predictions:
-        claims = ((case, prompt) for case, prompt in _claims(_key(path, pred)) if case in targets)
-        case, prompt = next(claims, (None, None))
-        if case is None:
-            extra.append(path)
-        elif (rival := _rival(found[case], prompt)) is not None:
-            raise UsageError(
-                f"two predictions for {case!r}: {rival} and {path}",
-                hint="keep one of the two below --pred, or give them names that match different targets",
-            )
-        else:
-            found[case][prompt] = path
-    if len(extra) == len(predictions):
-        raise UsageError(
-            f"no prediction below {pred} has the relative path and stem of a target below {gt}: "
-            f"for example {_key(predictions[0], pred)!r} and {next(iter(targets))!r}",
-            hint="give the predictions the names of the targets (a/case1.png for a/case1.png)",
+    _refuse_unlike(pred, gt)
+    if pred.is_dir():
+        found = answers_in_folders(pred, gt, split)
+    else:
+        refuse_split(split, gt)
+        found = answers_of_file(pred, gt, prediction_label)
+    targets, notes = [case.target for case in found.cases], [*found.notes, *_said_of_missing(found.cases)]
+    if images is not None:
+        targets, told = with_images(targets, images)
+        notes += told
+    if cases is not None:
+        targets, told = with_facts(targets, read_case_table(cases), cases)
+        notes += told
+    known = {answer.told.label for case in found.cases for answer in case.answers.values() if answer.told}
+    if prediction_label is not None and known - {prediction_label}:
+        notes.append(
+            f"predict's ledger says what its masks hold: {prediction_label} is not looked for in them"
         )
-    return list(_pairs(targets, found)), extra
+    answered = [
+        case if target is case.target else replace(case, target=target)
+        for case, target in zip(found.cases, targets, strict=True)
+    ]
+    pairs = _with_keys(_pairs(answered, target_label, prediction_label), answered)
+    return Matched(tuple(pairs), tuple(found.extra), tuple(notes))
+
+
+def _refuse_unlike(pred: Path, gt: Path) -> None:
+    for option, path in (("--pred", pred), ("--gt", gt)):
+        if not is_there(path):
+            raise UsageError(
+                f"{option}: there is no such file or folder: {path}",
+                hint="give a folder of mask files, or one mask file",
+            )
+    if pred.is_dir() != gt.is_dir():
+        kinds = ["a folder" if path.is_dir() else "a file" for path in (pred, gt)]
+        raise UsageError(
+            f"--pred is {kinds[0]} and --gt is {kinds[1]}: {pred} and {gt}",
+            hint="give two folders, or two files",
+        )
+    if pred.samefile(gt):
+        raise UsageError(
+            f"--pred and --gt are one and the same: {gt}", hint="give the predictions a folder of their own"
+        )
 
 
 def _pairs(
-    targets: Mapping[str, Path], found: Mapping[str, Mapping[str | None, Path]]
-) -> Iterator[CasePair]:
+    cases: Sequence[Answered], target_label: int | None, prediction_label: int | None
+) -> list[CasePair]:
     """Every target with each prompt that it should have an answer to."""
-    asked = {prompt for predictions in found.values() for prompt in predictions}
-    slugs = sorted(prompt for prompt in asked if prompt is not None)
-    unanswered: list[str | None] = [None] if None in asked else [*slugs]
-    for case, target in sorted(targets.items()):
-        predictions = found.get(case, {})
-        for prompt in [None] if None in predictions else slugs if predictions else unanswered:
-            yield CasePair(shown(case), predictions.get(prompt), target, prompt=prompt, prompt_key=prompt)
+    usual = _usual(cases)
+    pairs = []
+    for case in cases:
+        for prompt in _expected(case, usual):
+            answer = case.answers.get(prompt)
+            label = None if answer is None else answer.told.label if answer.told else prediction_label
+            pairs.append(_pair(case, prompt, answer, label, target_label))
+    return pairs
 
 
-def _rival(taken: Mapping[str | None, Path], prompt: str | None) -> Path | None:
-    """The prediction already found that leaves no room for this one: one for the same prompt, or one
-    that names a prompt beside one that names none."""
-    for other, path in taken.items():
-        if other == prompt or None in (other, prompt):
-            return path
-    return None
+def _usual(cases: Sequence[Answered]) -> list[str | None]:
+    """What was asked of a target of which nothing is known: by a ledger, where it was the same of all;
+    without one, what the names of masks say."""
+    told = {frozenset(_asked(case)) for case in cases if case.told}
+    if told:
+        return _in_order(next(iter(told))) if len(told) == 1 else [None]
+    named = {prompt for case in cases for prompt in case.answers}
+    return [None] if None in named else _in_order(named)
 
 
-def _targets_by_id(gt: Path) -> dict[str, Path]:
-    targets: dict[str, Path] = {}
-    for path in _mask_files(gt, "--gt"):
-        rival = targets.setdefault(_key(path, gt), path)
-        if rival != path:
-            raise UsageError(
-                f"two targets of one name: {rival} and {path}",
-                hint="keep one of the two below --gt",
-            )
-    return targets
+def _expected(case: Answered, usual: Sequence[str | None]) -> list[str | None]:
+    if case.told:
+        return _in_order(_asked(case))
+    if None in case.answers:
+        return [None]
+    if not case.answers:
+        return [*usual]
+    return _in_order({*case.answers, *usual} - {None})
 
 
-def _mask_files(folder: Path, option: str) -> list[Path]:
-    if not folder.is_dir():
-        raise UsageError(
-            f"{option} is not a folder: {folder}", hint="give the folder that holds the mask files"
-        )
-    files = [
-        path
-        for path in sorted(folder.rglob("*"))
-        if path.name.lower().endswith(MASK_SUFFIXES)
-        and not any(part.startswith((".", "__MACOSX")) for part in path.relative_to(folder).parts)
-        and path.is_file()
-    ]
-    masks = [path for path in files if not _is_no_mask_alone(path.relative_to(folder))]
-    if not masks:
-        kinds = " ".join(MASK_SUFFIXES)
-        passed_over = (
-            f" (passed over: {len(files)} overlays, probabilities and single frames)" if files else ""
-        )
-        raise NoReadableInput(
-            f"no mask files below {folder} ({option}){passed_over}; expected files ending in {kinds}"
-        )
-    return masks
+def _asked(case: Answered) -> set[str | None]:
+    return {*case.answers, *(prompt for prompt in case.lost if prompt is not None)}
 
 
-def _is_no_mask_alone(path: Path) -> bool:
-    """Whether a file is a picture of a mask, its probabilities, or one frame or slice of many. path: below
-    the folder that was given."""
-    return path.name.lower().endswith(_BESIDE) or any(
-        folder.lower().endswith(_IN_PARTS) for folder in path.parts[:-1]
+def _in_order(prompts: Iterable[str | None]) -> list[str | None]:
+    return sorted(prompts, key=lambda prompt: prompt or "")
+
+
+def _pair(
+    case: Answered, prompt: str | None, answer: Answer | None, label: int | None, target_label: int | None
+) -> CasePair:
+    target, columns = case.target, dict(case.target.columns)
+    why = case.lost.get(prompt, case.lost.get(None))
+    if answer is None and why is not None:
+        columns[WHY_NONE] = why
+    image = target.image
+    if (
+        image is None
+        and answer is not None
+        and answer.told is not None
+        and is_there(Path(answer.told.input))
+    ):
+        image = Path(answer.told.input)
+    return CasePair(
+        id=target.id,
+        prediction=None if answer is None else answer.path,
+        target=target.path,
+        group=target.group,
+        prompt=prompt,
+        prediction_label=label,
+        target_label=target_label,
+        image=image,
+        data_set=target.data_set,
+        columns=columns,
     )
 
 
-def _key(path: Path, folder: Path) -> str:
-    """Relative path without the extension; composed Unicode, as macOS may spell a name otherwise."""
-    relative = path.relative_to(folder).as_posix()
-    return unicodedata.normalize("NFC", _without_extension(relative))
+def _with_keys(pairs: Sequence[CasePair], cases: Sequence[Answered]) -> list[CasePair]:
+    """Prompts that a ledger tells get a mean of their own where there are several, unless every case
+    was asked one that no other was."""
+    if any(case.told for case in cases):
+        counts = Counter(pair.prompt for pair in pairs if pair.prompt is not None)
+        if len(counts) < 2 or (len(pairs) == len(cases) and max(counts.values()) == 1):
+            return [*pairs]
+    return [pair if pair.prompt is None else replace(pair, prompt_key=pair.prompt) for pair in pairs]
 
 
-def _without_extension(name: str) -> str:
-    return name.removesuffix(scan_suffix(name))
-
-
-def _claims(key: str) -> Iterator[tuple[str, str | None]]:
-    """The cases and prompts that a prediction's key may stand for, the likeliest first."""
-    bare = _without_extension(key)
-    yield key, None
-    yield bare, None
-    case, mark, slug = bare.rpartition("__")
-    if mark and slug and "/" not in slug:
-        yield case, slug
-        yield _without_extension(case), slug
+def _said_of_missing(cases: Sequence[Answered]) -> list[str]:
+    """How many targets have no prediction at all, and why."""
+    missing = [case for case in cases if not case.answers]
+    lines = []
+    if missing:
+        names = listed([case.target.id for case in missing], shown=3)
+        lines.append(
+            f"without a prediction, counted as missed: {len(missing)} of {len(cases)} targets ({names})"
+        )
+    known = [(case, why) for case in cases for why in dict.fromkeys(case.lost.values())]
+    why_not = [
+        f"{case.target.id} ({why})" for case, why in known if not case.answers or None not in case.lost
+    ]
+    if why_not:
+        lines.append(f"predict's ledger says why masks are missing: {listed(why_not)}")
+    splits = {case.target.columns.get("split") for case in cases}
+    without = splits - {case.target.columns.get("split") for case in cases if case.answers} - {None}
+    there = sorted(filter(None, splits - without))
+    if without and len(there) == 1:
+        lines.append(
+            f"nothing was predicted in {' and '.join(sorted(map(str, without)))}; --split {there[0]} scores"
+            f" {there[0]} alone"
+        )
+    return lines

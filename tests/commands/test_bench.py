@@ -1,9 +1,10 @@
-"""What `vlsmctl bench` measures is what `predict` does, and its figures fit together."""
+"""What `vlsmctl bench` measures is what `predict` and `eval` do, and its figures fit together."""
 
 from __future__ import annotations
 
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import nibabel
@@ -12,8 +13,10 @@ import pytest
 import torch
 
 from tests.commands.app import error_line, vlsmctl
-from vlsmctl import bench
+from vlsmctl import bench, bench_scoring
+from vlsmctl.evaluation import score_cases
 from vlsmctl.formats.raster import read_picture
+from vlsmctl.pairing import CasePair
 from vlsmctl.predictor import predictor_from_model
 
 SMALL = ("--frames", "3", "--size", "48", "--batch-size", "2", "--workers", "1", "--device", "cpu")
@@ -134,3 +137,79 @@ def test_memory_is_sampled_meanwhile() -> None:
         del held
     assert len(samples) > 3
     assert max(samples) - samples[0] > 2**25
+
+
+# --- scoring
+
+
+SCORING = ("--eval", "--pairs", "5", "--size", "48", "--workers", "1")
+
+
+def test_scoring_beside_monai_in_one_run(here: Path, scratch: Path) -> None:
+    document = vlsmctl("bench", *SCORING, "--repeats", "2", "--json").document
+    assert list(document["parts"]) == ["all", "one", "monai"]
+    theirs = np.median(document["parts"]["monai"]["seconds"])
+    for part in document["parts"].values():
+        assert len(part["seconds"]) == 2
+        assert part["per_second"] == pytest.approx(5 / np.median(part["seconds"]), rel=0.05)
+        assert part["times_as_fast"] == pytest.approx(theirs / np.median(part["seconds"]), rel=0.05)
+    assert document["parts"]["monai"]["times_as_fast"] == 1
+    assert 0 <= document["difference"] < 1e-4
+    assert {"pairs": 5, "size": 48, "workers": 1}.items() <= document.items()
+    assert document["metrics"] == ["dice", "iou", "hd95", "nsd"]
+    assert not list(here.iterdir())
+    assert not list(scratch.iterdir())
+
+
+def test_scoring_as_a_table_for_people(here: Path, scratch: Path) -> None:
+    answer = vlsmctl("bench", *SCORING, "--repeats", "1")
+    for what in (
+        *bench_scoring.PARTS.values(),
+        "times as fast as MONAI",
+        "5 pairs of 48 x 48",
+        "agree within",
+    ):
+        assert what in answer.out
+
+
+def test_scores_that_differ_from_monai_s_give_no_figures(
+    here: Path, scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = bench_scoring.monai_scores
+
+    def off(cases: Sequence[CasePair]) -> list[dict[str, float]]:
+        scores = real(cases)
+        scores[-1]["nsd"] -= 0.01
+        return scores
+
+    monkeypatch.setattr(bench_scoring, "monai_scores", off)
+    answer = vlsmctl("bench", *SCORING, "--json", code=1)
+    assert "differ from MONAI's by up to 0.01" in error_line(answer)
+    assert not answer.out
+    assert not list(scratch.iterdir())
+
+
+@pytest.mark.parametrize(
+    "option", [("--model", "tiny"), ("--adapter", "a"), ("--weights", "w"), ("--batch-size", "2")]
+)
+def test_scoring_takes_no_model(here: Path, option: tuple[str, str]) -> None:
+    assert "takes no model" in error_line(vlsmctl("bench", *SCORING, *option, code=2))
+
+
+def test_what_is_scored_are_lesions_found_more_or_less_well(tmp_path: Path) -> None:
+    cases = bench_scoring.write_pairs(tmp_path, 12, 64)
+    rows = score_cases(cases, workers=0).rows
+    assert {row.outcome for row in rows} == {"both_present"}
+    dice = [row.scores["dice"] for row in rows]
+    assert all(0.5 < value < 1 for value in dice)
+    assert len(set(dice)) == 12
+    assert all(0.02 < (row.target_foreground or 0) / 64**2 < 0.3 for row in rows)
+    assert bench_scoring.write_pairs(tmp_path / "again", 12, 64) != cases
+    again = score_cases(bench_scoring.write_pairs(tmp_path / "again", 12, 64), workers=0).rows
+    assert [row.scores for row in again] == [row.scores for row in rows]
+
+
+@pytest.mark.parametrize("size", [16, 40])
+def test_the_smallest_lesions_are_not_empty(tmp_path: Path, size: int) -> None:
+    rows = score_cases(bench_scoring.write_pairs(tmp_path, 40, size), workers=0).rows
+    assert {row.outcome for row in rows} == {"both_present"}

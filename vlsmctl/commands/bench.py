@@ -1,4 +1,5 @@
-"""`vlsmctl bench`: how fast `predict` is on this machine, against the model's bare forward pass."""
+"""`vlsmctl bench`: how fast `predict` is on this machine, against the model's bare forward pass; and how
+fast `eval` scores, against MONAI."""
 
 from __future__ import annotations
 
@@ -19,6 +20,7 @@ from vlsmctl.commands.model_choice import (
     usual_readers,
 )
 from vlsmctl.console import live_count, out, table
+from vlsmctl.errors import UsageError
 
 MODEL = "tiny"
 
@@ -33,7 +35,9 @@ def bench(
     weights: Annotated[
         Path | None, typer.Option(help="The folder of the base model's weights.", show_default=False)
     ] = None,
+    scoring: Annotated[bool, typer.Option("--eval", help="Measure eval's scoring instead.")] = False,
     frames: Annotated[int, typer.Option(min=1, help="Slices of the volume; pictures.")] = 64,
+    pairs: Annotated[int, typer.Option(min=1, help="With --eval: pairs of masks.")] = 500,
     size: Annotated[int, typer.Option(min=16, help="Pixels along each side of them.")] = 512,
     repeats: Annotated[int, typer.Option(min=1, help="Times each part is measured.")] = 3,
     device: Device = "auto",
@@ -43,8 +47,17 @@ def bench(
         bool, typer.Option("--json", help="Print one JSON document.", rich_help_panel=RUNNING)
     ] = False,
 ) -> None:
-    """Measure predict on a volume and on pictures that it draws, against the bare model."""
+    """Measure predict on a volume and on pictures that it draws, against the bare model; or eval's scoring
+    of masks that it draws, against MONAI."""
     check_choice(run, adapter, model)
+    if scoring:
+        if any(choice is not None for choice in (run, adapter, model, weights, batch_size)):
+            raise UsageError(
+                "--eval compares mask files, which takes no model and no batches",
+                hint="leave out --run, --adapter, --model, --weights and --batch-size",
+            )
+        _bench_scoring(pairs, size, repeats, workers, as_json)
+        return
     from vlsmctl.bench import PARTS, bench_document, run_bench
 
     chosen = model or (MODEL if run is None and adapter is None else None)
@@ -85,6 +98,39 @@ def _show(document: dict[str, Any]) -> None:
         f"{document['batch_size']}; {document['workers']} reading threads, {document['threads']} of torch; "
         f"medians of {len(document['parts']['forward']['seconds'])}; "
         f"{_mib(document['before_bytes'])} in memory before",
+        markup=False,
+    )
+    out().print(table(["machine", ""], [[name, fact] for name, fact in document["machine"].items()]))
+
+
+def _bench_scoring(pairs: int, size: int, repeats: int, workers: int | None, as_json: bool) -> None:
+    from vlsmctl.bench_scoring import PARTS, run_scoring_bench, scoring_document
+
+    with live_count("measuring", len(PARTS) * repeats) as tick:
+        measured = run_scoring_bench(pairs=pairs, size=size, repeats=repeats, workers=workers, told=tick)
+    document = scoring_document(measured)
+    if as_json:
+        out().print(json.dumps(document), markup=False)
+    else:
+        _show_scoring(document)
+
+
+def _show_scoring(document: dict[str, Any]) -> None:
+    rows = [
+        [
+            part["what"],
+            f"{part['per_second']:.1f}",
+            f"{part['times_as_fast']:.2f}",
+            f"{min(part['seconds']):.2f} to {max(part['seconds']):.2f}",
+        ]
+        for part in document["parts"].values()
+    ]
+    out().print(table(["part", "pairs/s", "times as fast as MONAI", "seconds"], rows))
+    out().print(
+        f"{document['pairs']} pairs of {document['size']} x {document['size']} PNG masks, read in the same "
+        f"way; {document['workers']} workers, {document['threads']} threads of torch; medians of "
+        f"{len(document['parts']['all']['seconds'])}; {', '.join(document['metrics'])} agree within "
+        f"{document['difference']:.1g}",
         markup=False,
     )
     out().print(table(["machine", ""], [[name, fact] for name, fact in document["machine"].items()]))

@@ -1,0 +1,155 @@
+"""Names that belong together, and those that only look like it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+import pytest
+
+from vlsmctl.case_names import Links, endings, image_claims, key, link, mask_claims, said_of_near
+
+
+def linked(items: str, names: str) -> tuple[dict[str, str], Links]:
+    """Item -> name."""
+    own, others = items.split(), names.split()
+    links = link([list(mask_claims(item)) for item in own], [(name,) for name in others])
+    return {own[number]: others[name] for number, (name, _) in links.found.items()}, links
+
+
+@pytest.mark.parametrize(
+    ("relative", "name"),
+    [
+        ("a/case1.nii.gz", "a/case1"), ("head.seg.dcm", "head"), ("HEAD.Seg.DCM", "HEAD"),
+        ("1.2.840.dcm", "1.2.840"),
+        ("v1.2.png", "v1.2"), ("case1.jpg.png", "case1.jpg"), ("a/.png", "a/"), ("x.mha", "x"), ("x", "x"),
+        ("pie\u0301.png", "pi\u00e9"),
+    ],
+)  # fmt: skip
+def test_the_name_of_a_file(relative: str, name: str) -> None:
+    assert key(relative) == name
+
+
+def test_what_a_name_may_stand_for() -> None:
+    assert list(image_claims("a/case1.jpg")) == [("a/case1.jpg", None), ("a/case1", None)]
+    assert list(mask_claims("a/b.jpg__polyp")) == [
+        ("a/b.jpg__polyp", None), ("a/b.jpg", "polyp"), ("a/b", "polyp"),
+    ]  # fmt: skip
+    assert list(mask_claims("a__b/case")) == [("a__b/case", None)]
+
+
+@pytest.mark.parametrize(
+    ("items", "names"),
+    [
+        ("c1_mask c2_mask", "c1 c2"),
+        ("c1 c2", "c1_mask c2_mask"),
+        ("c1-seg c2", "c1 c2"),
+        ("c1_pred c2_pred", "c1_gt c2_gt"),
+        ("c1.seg c2_Segmentation", "c1 C2"),
+        ("C1 c2", "c1 c2"),
+        ("c1_0000 c2_0000", "c1 c2"),
+        ("p_1_flair", "p_1_seg"),
+        ("a/c1/pred a/c2/pred", "a/c1/mask a/c2/mask"),
+        ("c1 c2", "c1/mask c2/mask"),
+        ("c1 c2", "c1/IM0 c2/IM7"),
+        ("c1_prediction__polyp", "c1"),
+        ("c1_0000__polyp c1_0000__wound", "c1"),
+        ("c1_0000 c1_0001", "c1"),
+    ],
+)  # fmt: skip
+def test_what_is_left_over_gets_a_second_try(items: str, names: str) -> None:
+    found, links = linked(items, names)
+    assert set(found.values()) == set(names.split())
+    assert [one for one in items.split() if one not in found] == ["c1_0001"] * ("c1_0001" in items)
+    assert links.unsure is None
+    assert links.near
+
+
+@pytest.mark.parametrize(
+    ("items", "names", "sure"),
+    [
+        ("c1_mask c1_pred", "c1", {}),
+        ("c1_pred c2_pred", "c1 c1_mask c2", {}),
+        ("c1 c1_pred c2_pred", "c1 c2", {"c1": "c1"}),
+        ("c1_flair c1_t1 c2_flair", "c1_seg c2_seg", {}),
+        ("C1", "c1 c1_mask", {}),
+        ("C1 c1_mask", "c1", {}),
+        ("c1_mask c2_pred c1_pred", "c1 c2 c3", {}),
+    ],
+)
+def test_a_choice_anywhere_ends_the_second_try(items: str, names: str, sure: dict[str, str]) -> None:
+    found, links = linked(items, names)
+    assert found == sure
+    assert links.unsure is not None
+    assert not links.near
+
+
+@pytest.mark.parametrize(
+    ("items", "names"),
+    [
+        ("c1_x", "c1"), ("c1mask", "c1"), ("c10", "c1"), ("a/c1", "b/c1"), ("_mask", "mask"),
+        ("a/_mask a/y", "a"),
+        ("a/x", "a/y"), ("c1_mask", "c2"), ("a/x a/y", "a"),
+    ],
+)  # fmt: skip
+def test_nothing_else_is_taken_for_the_same(items: str, names: str) -> None:
+    assert linked(items, names)[0] == {}
+
+
+def test_equal_names_leave_no_room_for_a_second_try() -> None:
+    found, links = linked("c1 c1_mask", "c1")
+    assert found == {"c1": "c1"}
+    assert links.unsure is None  # every name has its item
+
+
+def test_what_was_taken_off_is_said() -> None:
+    items, names = ["c1_pred", "c2_pred", "d/x"], [("C1",), ("c2",), ("d",)]
+    links = link([list(mask_claims(item)) for item in items], names)
+    lines = said_of_near(links, items, names, "predictions")
+    assert any(
+        "2 predictions" in line and "'_pred'" in line and "'c1_pred' for 'C1'" in line for line in lines
+    )
+    assert any("folder" in line and "'d/x' for 'd'" in line for line in lines)
+
+
+def test_two_items_for_one_place_are_rivals() -> None:
+    _, links = linked("c1 c1.jpg", "c1")
+    assert links.rivals == [(0, 1, 0)]
+    for slots, rivals in (
+        ([("p",), ("q",)], []),
+        ([("p", "q"), ("q",)], [(0, 1, 0)]),
+        ([None, ("q",)], [(0, 1, 0)]),
+    ):
+        own: Sequence[Sequence[str] | None] = slots
+        claims = [[("c1", None)], [("c1", None)]]
+        assert link(claims, [("c1",)], lambda number, own=own: own[number]).rivals == rivals  # type: ignore[misc]
+
+
+def test_a_further_name_of_two_is_that_of_neither() -> None:
+    names = [("a", "picture"), ("b", "picture"), ("c", "alone", "a")]
+    found = link([[("picture", None)], [("alone", None)], [("a", None)]], names).found
+    assert found == {1: (2, None), 2: (0, None)}
+
+
+def test_endings() -> None:
+    assert list(endings("A/C1_Mask")) == [("", "a/c1_mask"), ("_mask", "a/c1")]
+    assert list(endings("c1/mask", {"c1"})) == [("", "c1/mask"), ("/mask", "c1")]
+    assert list(endings("c1/x", {"c1"})) == [("", "c1/x"), ("/", "c1")]
+    assert list(endings("mask")) == [("", "mask")]
+
+
+def test_the_order_of_names_changes_nothing() -> None:
+    generator = random.Random(3)  # noqa: S311
+    bases = [f"{folder}case{number}" for folder in ("", "a/", "b/") for number in range(6)]
+    tails = ("", "", "_mask", "_pred", "-seg", "__polyp", ".jpg", "_0000")
+    for _ in range(200):
+        items = sorted({generator.choice(bases) + generator.choice(tails) for _ in range(8)})
+        names = sorted({generator.choice(bases) + generator.choice(("", "_gt")) for _ in range(8)})
+        first = linked(" ".join(items), " ".join(names))
+        mixed = linked(
+            " ".join(generator.sample(items, len(items))), " ".join(generator.sample(names, len(names)))
+        )
+        assert bool(first[1].rivals) == bool(mixed[1].rivals)
+        assert bool(first[1].unsure) == bool(mixed[1].unsure)
+        if not first[1].rivals:
+            assert first[0] == mixed[0]
