@@ -81,6 +81,7 @@ def test_latex_is_printed_as_it_is() -> None:
     escaped = latex(ODD)
     assert escaped.startswith(r"100 \% of a\_b \& c\#1 \{x\} \$y\$ \textasciitilde{}z \textasciicircum{}w ")
     assert r"\textbackslash{}n" in escaped
+    assert latex("--protocol x---y") == "-{}-protocol x-{}-{}-y"
     assert latex("1 ± 2") == r"1 \ensuremath{\pm} 2"
 
 

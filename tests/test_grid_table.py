@@ -79,6 +79,17 @@ def test_hours_of_a_cpu_are_not_gpu_hours(home: Path) -> None:
     assert (line.gpu_hours, line.cpu_hours) == (1.0, 0.5)
 
 
+def test_what_a_killed_process_spent_counts(home: Path) -> None:
+    grid = planned(home, seeds=(41,))
+    run = make_run(grid.cells[0], seconds=60)
+    make_scores(grid.cells[0], 0.5)
+    lines = [f'{{"epoch": {epoch}, "seconds": 900}}' for epoch in (1, 2)]
+    (run / "metrics.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    assert line_of(make_table(grid), "kvasir", "dense-vlc").cpu_hours == 0.5
+    (run / "metrics.jsonl").write_text("\n".join(lines)[:-4], encoding="utf-8")
+    assert line_of(make_table(grid), "kvasir", "dense-vlc").cpu_hours == 1 / 60
+
+
 def test_what_only_the_paper_has_is_shown(home: Path) -> None:
     table = make_table(planned(home, methods=("dense-vlc", "full")))
     assert [(line.method, line.published) for line in table.lines] == [

@@ -29,7 +29,7 @@ NOTHING = "none"  # the size class of an empty target
 SIZE_UNITS = {"mm": "ml", "px": "px"}  # of areas and volumes, by the unit of lengths
 
 # By which the way to score the cases that are left is chosen; all in seconds, as measured
-_PROBE = 0.1  # of scoring in this thread tell how long a case takes
+_PROBE = 0.05  # of scoring in this thread tell how long a case takes
 _LOADING = 1.0  # may be what the first case takes because its reader is imported
 _LOCKED = 1.2e-3  # of each case hold Python's lock, so that threads cannot share them
 _START = 0.6  # until worker processes are there

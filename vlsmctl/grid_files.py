@@ -110,7 +110,8 @@ def as_latex(table: Table) -> str:
 def latex(text: str) -> str:
     """Plain text, so that TeX prints it as it is."""
     escaped = "".join(_TEX.get(sign, sign) for sign in text)
-    return escaped.replace("±", r"\ensuremath{\pm}")
+    apart = re.sub("-(?=-)", "-{}", escaped)  # two hyphens would become a dash
+    return apart.replace("±", r"\ensuremath{\pm}")
 
 
 def markdown(text: str) -> str:

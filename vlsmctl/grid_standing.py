@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -55,6 +56,18 @@ def standing(cell: Cell, protocol: str) -> Standing:
         state = TRAINED
     problem = cell.problem or _missing_weights(cell.preset)
     return Standing(problem.state if problem else state, document, problem=problem)
+
+
+def training_seconds(cell: Cell, document: Mapping[str, Any]) -> float:
+    """As run.json tells it, but no less than the epochs took: what a killed process spent is not in it."""
+    told = float(document["seconds"])
+    if cell.folder is None:
+        return told
+    try:
+        lines = (cell.folder / runs.METRICS).read_text(encoding="utf-8").splitlines()
+        return max(told, sum(float(json.loads(line)["seconds"]) for line in lines))
+    except (OSError, ValueError, KeyError, TypeError):
+        return told
 
 
 def _document(cell: Cell) -> dict[str, Any] | None:

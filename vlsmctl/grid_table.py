@@ -11,7 +11,7 @@ from vlsmctl.config import Preset
 from vlsmctl.config.schema import PaperRow
 from vlsmctl.grid import FINISHED, Cell, Grid
 from vlsmctl.grid_remarks import Remarks, remarks_on
-from vlsmctl.grid_standing import Standing, standing
+from vlsmctl.grid_standing import Standing, standing, training_seconds
 
 # The paper's name of each row of its table, and the parameters that it says are trained
 PAPER_ROWS: dict[PaperRow, tuple[str, str]] = {
@@ -124,7 +124,7 @@ def _line(cells: Sequence[tuple[Cell, Standing]], protocol: str) -> Line:
     summaries = [now.summary for _, now in done if now.summary is not None]
     row = cell.preset.paper_row
     comparable = all(summary["about"].get("paper") for summary in summaries)
-    gpu, cpu = (_hours(documents, on_cpu=on_cpu) for on_cpu in (False, True))
+    gpu, cpu = (_hours(done, on_cpu=on_cpu) for on_cpu in (False, True))
     return Line(
         preset=cell.name,
         method=cell.method,
@@ -174,12 +174,12 @@ def _values(summaries: Sequence[Mapping[str, Any]], name: str, protocol: str) ->
     return [scale * one["mean"] for one in found if one is not None]
 
 
-def _hours(documents: Iterable[Mapping[str, Any]], *, on_cpu: bool) -> float | None:
-    """Of training, as run.json tells it: seconds x processes."""
+def _hours(done: Iterable[tuple[Cell, Standing]], *, on_cpu: bool) -> float | None:
+    """Of training: seconds x processes."""
     seconds = [
-        float(document["seconds"]) * int(document["processes"])
-        for document in documents
-        if str(document["device"]).startswith("cpu") == on_cpu
+        training_seconds(cell, document) * int(document["processes"])
+        for cell, now in done
+        if (document := now.document) is not None and str(document["device"]).startswith("cpu") == on_cpu
     ]
     return sum(seconds) / 3600 if seconds else None
 

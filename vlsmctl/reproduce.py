@@ -129,7 +129,7 @@ def explained(error: BaseException, state: str) -> Problem:
     if short:
         smaller = "--set train.batch_size=8 (which is another setting: all cells then train with it)"
         return Problem(state, f"out of memory: {line[:200]}".rstrip(": "), smaller, UsageError.exit_code)
-    return Problem(state, f"{type(error).__name__}: {line[:300]}", None, UsageError.exit_code)
+    return Problem(state, f"{type(error).__name__}: {line[:300]}".rstrip(": "), None, UsageError.exit_code)
 
 
 def duration(seconds: float) -> str:

@@ -228,7 +228,7 @@ def test_a_killed_grid_goes_on_where_it_was(
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signals to send to one process")
 @pytest.mark.parametrize("number", [signal.SIGINT, getattr(signal, "SIGKILL", signal.SIGINT)])
 def test_a_stopped_process_goes_on(data: Path, out: Path, number: signal.Signals) -> None:
-    command = (*GRID[:-1], "train.epochs=12", "--set", "train.patience=20", "--methods", "dense-v",
+    command = (*GRID[:-1], "train.epochs=8", "--set", "train.patience=20", "--methods", "dense-v",
                "--seeds", "41,42", "--data", data)  # fmt: skip
     process = start(*command, "--out", out, cwd=out.parent)
     wait_until(lambda: len([*out.glob("phantom/dense-v/seed-42-*/state/last.safetensors")]) > 0, process)

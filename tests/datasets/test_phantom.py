@@ -49,6 +49,7 @@ def test_a_lesion_differs_from_its_ground_but_not_by_much() -> None:
 
 def test_prepare_needs_no_raw_data(tmp_path: Path) -> None:
     outcome = prepare("phantom", None, tmp_path, counts=COUNTS)
+    assert not outcome.warnings
     manifest = read_manifest(outcome.folder)
     assert outcome.counts == dict(zip(("train", "val", "test"), COUNTS, strict=True))
     assert (outcome.left_out, manifest.info["class"]) == ((), "polyp")

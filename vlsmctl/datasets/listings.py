@@ -42,7 +42,7 @@ def list_raw(
     else:
         listing = kind.list_items(root)
     listing = with_safe_names(listing, root)
-    if not kind.matches(read_folder(root)):
+    if kind.make is None and not kind.matches(read_folder(root)):
         told = f"by its names '{root.name}' does not look like {kind.title}; it is taken for it as you said"
         listing = replace(listing, warnings=(*listing.warnings, told))
     if not listing.items:
