@@ -23,9 +23,9 @@ LAYERS = {
         "presence", "adapters"),
     3: ("models",),
     4: ("checkpoint", "runs", "resume", "training", "validation", "ledger", "predictor", "prompt_files",
-        "cases", "machine", "overlays", "writing", "prediction", "pairing", "case_tables", "evaluation",
-        "summary", "score_files", "split_masks", "sensitivity", "scoring", "comparison", "preview", "report",
-        "pretraining", "quickstart", "grid", "grid_table", "reproduce", "export", "bench", "bench_scoring"),
+        "cases", "machine", "overlays", "writing", "prediction", "pairing", "evaluation", "summary",
+        "score_files", "split_masks", "sensitivity", "scoring", "comparison", "preview", "report",
+        "pretraining", "quickstart", "reproduce", "export", "bench", "bench_scoring"),
     5: ("cli", "commands", "__main__"),
 }  # fmt: skip
 LAYER_OF = {part: layer for layer, parts in LAYERS.items() for part in parts}
@@ -117,7 +117,9 @@ def test_packages_never_go_in_a_circle() -> None:
     list(TopologicalSorter({name: below - {name} for name, below in graph.items()}).static_order())
 
 
-@pytest.mark.parametrize("module", ["vlsmctl.evaluation", "vlsmctl.summary", "vlsmctl.comparison", "vlsmctl.mask_files"])
+@pytest.mark.parametrize(
+    "module", ["vlsmctl.evaluation", "vlsmctl.summary", "vlsmctl.comparison", "vlsmctl.mask_files"]
+)
 def test_scoring_files_knows_no_model(module: str) -> None:
     parts = {part(one) for one in everything_below(module)}
     assert not parts & {"models", "adapters", "prediction", "training", "checkpoint"}

@@ -12,7 +12,17 @@ from typing import Annotated, Any
 import typer
 
 from vlsmctl.commands import (
-    bench, doctor, models, predict, prepare, presets, quickstart, report, reproduce, train, weights,
+    bench,
+    doctor,
+    models,
+    predict,
+    prepare,
+    presets,
+    quickstart,
+    report,
+    reproduce,
+    train,
+    weights,
 )  # fmt: skip
 from vlsmctl.commands import eval as evaluate
 from vlsmctl.console import configure, console, is_verbose

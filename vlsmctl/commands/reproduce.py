@@ -17,10 +17,10 @@ from vlsmctl.console import console, counted, out, table, track
 from vlsmctl.errors import INTERRUPTED, SOME_FAILED, UsageError
 
 if TYPE_CHECKING:
-    from vlsmctl.grid import Cell, Grid, Problem
-    from vlsmctl.grid_probe import Planned
-    from vlsmctl.grid_table import Figure, Line, Table
-    from vlsmctl.reproduce import Ended
+    from vlsmctl.reproduce.grid import Cell, Grid, Problem
+    from vlsmctl.reproduce.probe import Planned
+    from vlsmctl.reproduce.running import Ended
+    from vlsmctl.reproduce.table import Figure, Line, Table
 
 GRID, RUNNING = "Grid", "Running"  # panels of options
 PROTOCOLS = ("paper", "default")
@@ -104,7 +104,7 @@ def reproduce(
     share one folder.
     """
     _check(protocol, dry_run, only_table)
-    from vlsmctl.grid import SEEDS, found_grid, plan_grid, read_shard
+    from vlsmctl.reproduce.grid import SEEDS, found_grid, plan_grid, read_shard
 
     if only_table and not any((presets, methods, seeds, only, overrides)):
         _tables(found_grid(result_folder, protocol), as_json)
@@ -153,9 +153,9 @@ def _seeds(given: Many) -> list[int]:
 
 
 def _do(grid: Grid, as_json: bool) -> None:
-    from vlsmctl.grid_table import make_table
-    from vlsmctl.reproduce import STOPPED, Told
-    from vlsmctl.reproduce import reproduce as run
+    from vlsmctl.reproduce.running import STOPPED, Told
+    from vlsmctl.reproduce.running import reproduce as run
+    from vlsmctl.reproduce.table import make_table
     from vlsmctl.runtime import polite_stop
 
     def watch(cell: Cell) -> AbstractContextManager[Live]:
@@ -198,7 +198,7 @@ def exit_code(ended: Sequence[Ended]) -> int:
 
 def _reasons(ended: Sequence[Ended]) -> list[str]:
     """What could not be done and why, a reason only once, and what to do about it."""
-    from vlsmctl.reproduce import ELSEWHERE
+    from vlsmctl.reproduce.running import ELSEWHERE
 
     reasons: dict[str, list[Ended]] = {}
     for one in ended:
@@ -223,7 +223,7 @@ def _hints(problems: Iterable[Problem | None]) -> list[str]:
 
 
 def _tables(grid: Grid, as_json: bool) -> None:
-    from vlsmctl.grid_files import write_tables
+    from vlsmctl.reproduce.files import write_tables
 
     made = write_tables(grid)
     if as_json:
@@ -233,7 +233,7 @@ def _tables(grid: Grid, as_json: bool) -> None:
 
 
 def _print_json(grid: Grid, made: Table, ended: Sequence[Ended], code: int) -> None:
-    from vlsmctl.grid_files import as_document
+    from vlsmctl.reproduce.files import as_document
 
     cells = [
         {
@@ -250,7 +250,7 @@ def _print_json(grid: Grid, made: Table, ended: Sequence[Ended], code: int) -> N
 
 
 def _show(made: Table, grid: Grid) -> None:
-    from vlsmctl.grid_files import HEADINGS, NAMES
+    from vlsmctl.reproduce.files import HEADINGS, NAMES
 
     screen = out()
     rows = [_row(line) for line in made.lines]
@@ -266,7 +266,7 @@ def _show(made: Table, grid: Grid) -> None:
 
 def _row(line: Line) -> list[str]:
     """Two lines a cell, so that 80 columns are enough."""
-    from vlsmctl.grid_files import HEADINGS, PAPER_ONLY, hours, named, parameters, seeds_done
+    from vlsmctl.reproduce.files import HEADINGS, PAPER_ONLY, hours, named, parameters, seeds_done
 
     scores = [_score(line.figures[name]) for name in HEADINGS]
     return [
@@ -278,7 +278,7 @@ def _row(line: Line) -> list[str]:
 
 
 def _score(one: Figure) -> str:
-    from vlsmctl.grid_files import mean_and_sd, plain
+    from vlsmctl.reproduce.files import mean_and_sd, plain
 
     ours = mean_and_sd(one).replace(" ± ", "±")
     if one.paper is None:
@@ -288,7 +288,7 @@ def _score(one: Figure) -> str:
 
 
 def _plan(grid: Grid, as_json: bool) -> None:
-    from vlsmctl.grid_probe import planned
+    from vlsmctl.reproduce.probe import planned
 
     cells = planned(grid, begins=lambda what: console().print(f"measuring {what}", markup=False))
     if as_json:
@@ -318,7 +318,7 @@ def _plan(grid: Grid, as_json: bool) -> None:
 
 
 def _share(grid: Grid, cells: Sequence[Planned], number: int) -> tuple[Planned, ...]:
-    from vlsmctl.grid import Shard, share
+    from vlsmctl.reproduce.grid import Shard, share
 
     return share(cells, Shard(number, grid.shard.of))
 
@@ -328,7 +328,7 @@ def _pictures(each: Planned) -> str:
 
 
 def _time(each: Planned) -> str:
-    from vlsmctl.reproduce import duration
+    from vlsmctl.reproduce.running import duration
 
     if each.estimate is None:
         return "-"
@@ -337,7 +337,7 @@ def _time(each: Planned) -> str:
 
 
 def _total(cells: Sequence[Planned]) -> str:
-    from vlsmctl.reproduce import duration
+    from vlsmctl.reproduce.running import duration
 
     known = [each.estimate for each in cells if each.estimate is not None]
     text = f"at least {duration(sum(each.least for each in known))}"

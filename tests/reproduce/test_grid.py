@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.grids import make_data, make_run, make_scores
+from tests.reproduce.grids import make_data, make_run, make_scores
 from vlsmctl import runs
 from vlsmctl.config.schema import PAPER_METHODS
 from vlsmctl.errors import UsageError
-from vlsmctl.grid import (
+from vlsmctl.reproduce.grid import (
     BEGUN,
     FINISHED,
     NO_DATA,
@@ -31,7 +31,7 @@ from vlsmctl.grid import (
     read_shard,
     share,
 )
-from vlsmctl.grid_standing import standing
+from vlsmctl.reproduce.standing import standing
 
 PAPER = {"kvasir", "bkai", "clinicdb", "isic2016", "dfu2022", "camus", "busi", "chexlocalize"}
 

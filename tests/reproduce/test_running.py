@@ -8,8 +8,8 @@ import torch
 from vlsmctl.commands.reproduce import exit_code
 from vlsmctl.config import load_preset
 from vlsmctl.errors import MissingWeights, UsageError
-from vlsmctl.grid import FINISHED, Cell, Problem
-from vlsmctl.reproduce import ELSEWHERE, FAILED, STOPPED, Ended, duration, explained
+from vlsmctl.reproduce.grid import FINISHED, Cell, Problem
+from vlsmctl.reproduce.running import ELSEWHERE, FAILED, STOPPED, Ended, duration, explained
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ from dataclasses import asdict
 from typing import Any
 
 from vlsmctl.files import write_text
-from vlsmctl.grid import Grid
-from vlsmctl.grid_table import COUNTS, FIGURES, PAPER_ROWS, Figure, Line, Table, make_table
+from vlsmctl.reproduce.grid import Grid
+from vlsmctl.reproduce.table import COUNTS, FIGURES, PAPER_ROWS, Figure, Line, Table, make_table
 
 NAMES = ("table.csv", "table.md", "table.tex", "table.json")
 PAPER_ONLY = " (paper only)"  # after the name of what only the paper has

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from tests.grids import make_data, make_run, make_scores
-from vlsmctl import grid_probe
+from tests.reproduce.grids import make_data, make_run, make_scores
 from vlsmctl.config import load_preset
-from vlsmctl.grid import Grid, plan_grid
-from vlsmctl.grid_probe import Estimate, Rates, estimate, planned
+from vlsmctl.reproduce import probe as grid_probe
+from vlsmctl.reproduce.grid import Grid, plan_grid
+from vlsmctl.reproduce.probe import Estimate, Rates, estimate, planned
 
 RATES = Rates(start=5.0, train=0.1, val=0.05)
 

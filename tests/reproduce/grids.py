@@ -9,7 +9,7 @@ from typing import Any
 
 from vlsmctl import runs
 from vlsmctl.datasets.manifest import Record, write_manifest
-from vlsmctl.grid import Cell
+from vlsmctl.reproduce.grid import Cell
 from vlsmctl.scoring import paper_of
 
 NAMES = ("n_missed", "n_false_alarm", "n_both_empty", "n_failed")

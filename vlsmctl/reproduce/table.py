@@ -9,9 +9,9 @@ from typing import Any
 
 from vlsmctl.config import Preset
 from vlsmctl.config.schema import PaperRow
-from vlsmctl.grid import FINISHED, Cell, Grid
-from vlsmctl.grid_remarks import Remarks, remarks_on
-from vlsmctl.grid_standing import Standing, standing, training_seconds
+from vlsmctl.reproduce.grid import FINISHED, Cell, Grid
+from vlsmctl.reproduce.remarks import Remarks, remarks_on
+from vlsmctl.reproduce.standing import Standing, standing, training_seconds
 
 # The paper's name of each row of its table, and the parameters that it says are trained
 PAPER_ROWS: dict[PaperRow, tuple[str, str]] = {

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from tests.masks import touch
-from vlsmctl.case_tables import read_case_table
 from vlsmctl.errors import UsageError
 from vlsmctl.pairing import Matched, match
+from vlsmctl.pairing.tables import read_case_table
 
 
 def write(tmp_path: Path, content: str, name: str = "cases.csv", encoding: str = "utf-8") -> Path:

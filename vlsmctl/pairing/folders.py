@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from vlsmctl.case_names import Claim, composed, key, mask_claims
 from vlsmctl.datasets.manifest import ALL, INFO, MANIFEST, Manifest, Record, read_manifest
 from vlsmctl.datasets.wording import listed
 from vlsmctl.errors import NoReadableInput, UnreadableFile, UsageError
 from vlsmctl.formats.naming import DICOM_SUFFIXES, FRAMES_SUFFIX, RESERVED, SEG_SUFFIX, SLICES_SUFFIX
 from vlsmctl.ledger import LEDGER
 from vlsmctl.mask_files import MASK_SUFFIXES, is_mask_name, is_segmentation, shown
+from vlsmctl.pairing.names import Claim, composed, key, mask_claims
 
 MASKS = "masks"  # of a prepared data set
 _IN_PARTS = (FRAMES_SUFFIX, SLICES_SUFFIX)
@@ -46,7 +46,7 @@ class Listing:
 class Target:
     """A true mask, and what is known of its case.
 
-    names: all that it goes by, its own first (`case_names.link`). of: the name of the folder of frames
+    names: all that it goes by, its own first (`names.link`). of: the name of the folder of frames
     that it lies in. The rest: as in `pairing.CasePair`.
     """
 

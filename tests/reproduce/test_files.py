@@ -11,12 +11,21 @@ from pathlib import Path
 
 import pytest
 
-from tests.grids import make_data, make_run, make_scores
-from vlsmctl import grid_files
+from tests.reproduce.grids import make_data, make_run, make_scores
 from vlsmctl.files import write_text
-from vlsmctl.grid import Grid, plan_grid
-from vlsmctl.grid_files import NAMES, as_csv, as_latex, as_markdown, latex, markdown, texts, write_tables
-from vlsmctl.grid_table import Table, make_table
+from vlsmctl.reproduce import files as grid_files
+from vlsmctl.reproduce.files import (
+    NAMES,
+    as_csv,
+    as_latex,
+    as_markdown,
+    latex,
+    markdown,
+    texts,
+    write_tables,
+)
+from vlsmctl.reproduce.grid import Grid, plan_grid
+from vlsmctl.reproduce.table import Table, make_table
 
 ODD = r"100 % of a_b & c#1 {x} $y$ ~z ^w \n <|> " + '"q"'
 

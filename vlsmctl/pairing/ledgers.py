@@ -7,10 +7,10 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vlsmctl.case_names import Claim, composed, image_claims, key, mask_claims
 from vlsmctl.formats.naming import FRAMES_SUFFIX, SLICES_SUFFIX
 from vlsmctl.ledger import Entry, ever_written, read_ledger
-from vlsmctl.mask_folders import is_ledger
+from vlsmctl.pairing.folders import is_ledger
+from vlsmctl.pairing.names import Claim, composed, image_claims, key, mask_claims
 
 _ABOVE = 8  # folders above the one given, in which a ledger is looked for
 _GONE = "its mask is not there any more"

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from tests.grids import make_data, make_run, make_scores
+from tests.reproduce.grids import make_data, make_run, make_scores
 from vlsmctl.config import load_preset
-from vlsmctl.grid import Grid, plan_grid
-from vlsmctl.grid_table import Line, Table, figure, make_table
+from vlsmctl.reproduce.grid import Grid, plan_grid
+from vlsmctl.reproduce.table import Line, Table, figure, make_table
 
 
 @pytest.fixture

@@ -20,10 +20,10 @@ from vlsmctl.datasets.manifest import Manifest, Record, read_manifest
 from vlsmctl.errors import UsageError, VlsmctlError
 from vlsmctl.evaluation import Progress
 from vlsmctl.files import NO_ROOM
-from vlsmctl.grid import FINISHED, SPLIT, Cell, Grid, Problem, problem_of
-from vlsmctl.grid_files import write_tables
-from vlsmctl.grid_standing import standing
 from vlsmctl.models.build import build
+from vlsmctl.reproduce.files import write_tables
+from vlsmctl.reproduce.grid import FINISHED, SPLIT, Cell, Grid, Problem, problem_of
+from vlsmctl.reproduce.standing import standing
 from vlsmctl.runtime import StopFlag, pick_device
 from vlsmctl.scoring import Asked, Tick, score_run
 from vlsmctl.training import Watcher, fit

@@ -7,14 +7,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from vlsmctl.answers import Answer, Answered, answers_in_folders, answers_of_file
-from vlsmctl.case_tables import read_case_table, with_facts
 from vlsmctl.datasets.manifest import ALL
 from vlsmctl.datasets.wording import listed
 from vlsmctl.errors import UsageError
 from vlsmctl.files import is_there
-from vlsmctl.image_folders import with_images
-from vlsmctl.mask_folders import refuse_split
+from vlsmctl.pairing.answers import Answer, Answered, answers_in_folders, answers_of_file
+from vlsmctl.pairing.folders import refuse_split
+from vlsmctl.pairing.images import with_images
+from vlsmctl.pairing.tables import read_case_table, with_facts
 
 WHY_NONE = "why_no_prediction"  # a column
 
@@ -70,13 +70,13 @@ def match(
 
     As `predict` names its files, the prediction for `a/case1` may be `a/case1.png`, `a/case1.nii.gz`,
     `a/case1.seg.dcm`, `a/case1.jpg.png` (two inputs that would collide keep their extension) or, one
-    for each prompt, `a/case1__polyp.png`. What is left over gets a second try, see `case_names`. Where
+    for each prompt, `a/case1__polyp.png`. What is left over gets a second try, see `names`. Where
     `predict` has left its ledger, that says which prompts were asked of each input, and what each mask
     answers; else every target is expected to have a prediction for each prompt that any has. A missing
     prediction makes a pair without one. Two files are one pair, whatever their names.
 
     gt: masks, or a prepared data set (or its masks folder), whose records then are the targets, with
-    their groups, attributes and images; split: of that. cases: a table of facts, see `case_tables`.
+    their groups, attributes and images; split: of that. cases: a table of facts, see `tables`.
     images: a folder of the pictures or scans. target_label, prediction_label: the value, or segment,
     that is meant in every file; for masks in a ledger, that decides.
 

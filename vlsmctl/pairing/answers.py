@@ -8,24 +8,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vlsmctl.case_names import (
-    Claim,
-    Links,
-    composed,
-    endings,
-    index,
-    key,
-    link,
-    mask_claims,
-    said_of_near,
-    said_of_unsure,
-)
 from vlsmctl.datasets.wording import listed
 from vlsmctl.errors import UsageError
 from vlsmctl.formats.naming import prompt_slug
-from vlsmctl.ledger_answers import Ledger, Told, read_answers, told_claims
 from vlsmctl.mask_files import shown
-from vlsmctl.mask_folders import (
+from vlsmctl.pairing.folders import (
     Listing,
     Target,
     file_targets,
@@ -36,6 +23,19 @@ from vlsmctl.mask_folders import (
     record_targets,
     refuse_nothing,
     refuse_split,
+)
+from vlsmctl.pairing.ledgers import Ledger, Told, read_answers, told_claims
+from vlsmctl.pairing.names import (
+    Claim,
+    Links,
+    composed,
+    endings,
+    index,
+    key,
+    link,
+    mask_claims,
+    said_of_near,
+    said_of_unsure,
 )
 
 _IN_PARTS_ONLY = "its mask is a folder with a file a frame, the target is not"

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from vlsmctl.case_names import image_claims, key, link, said_of_near, said_of_unsure
 from vlsmctl.datasets.wording import listed
 from vlsmctl.errors import UsageError
 from vlsmctl.formats.naming import DICOM_SUFFIXES, SEG_SUFFIX, scan_suffix
-from vlsmctl.mask_folders import Seen, Target, walk
+from vlsmctl.pairing.folders import Seen, Target, walk
+from vlsmctl.pairing.names import image_claims, key, link, said_of_near, said_of_unsure
 
 
 def with_images(targets: Sequence[Target], images: Path) -> tuple[list[Target], list[str]]:

@@ -13,10 +13,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from vlsmctl.case_names import composed, image_claims, key, link, said_of_near, said_of_unsure
 from vlsmctl.datasets.wording import listed
 from vlsmctl.errors import UsageError
-from vlsmctl.mask_folders import Target
+from vlsmctl.pairing.folders import Target
+from vlsmctl.pairing.names import composed, image_claims, key, link, said_of_near, said_of_unsure
 
 ID, GROUP = "id", "group"
 _TAKEN = ("prompt", "data_set", "size_class")  # what results are told apart by already

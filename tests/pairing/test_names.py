@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from vlsmctl.case_names import Links, endings, image_claims, key, link, mask_claims, said_of_near
+from vlsmctl.pairing.names import Links, endings, image_claims, key, link, mask_claims, said_of_near
 
 
 def linked(items: str, names: str) -> tuple[dict[str, str], Links]:

@@ -13,7 +13,8 @@ from typing import Any
 from vlsmctl import runs
 from vlsmctl.config import Preset
 from vlsmctl.errors import MissingWeights, UsageError
-from vlsmctl.grid import (
+from vlsmctl.models.weights import locate
+from vlsmctl.reproduce.grid import (
     BEGUN,
     FINISHED,
     NO_WEIGHTS,
@@ -25,7 +26,6 @@ from vlsmctl.grid import (
     Problem,
     problem_of,
 )
-from vlsmctl.models.weights import locate
 from vlsmctl.score_files import SUMMARY, read_summary
 from vlsmctl.scoring import EVALUATIONS
 from vlsmctl.training import preset_hash

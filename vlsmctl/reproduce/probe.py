@@ -16,11 +16,11 @@ from vlsmctl import runs
 from vlsmctl.config import Preset
 from vlsmctl.datasets.manifest import SPLITS, Manifest
 from vlsmctl.evaluation import score_cases
-from vlsmctl.grid import FINISHED, SPLIT, TRAINED, Cell, Grid, Problem
-from vlsmctl.grid_standing import Standing, standing
 from vlsmctl.models.build import build
 from vlsmctl.predictor import predictor_from_run, usual_cut
-from vlsmctl.reproduce import FAILED, RECOVERABLE, explained
+from vlsmctl.reproduce.grid import FINISHED, SPLIT, TRAINED, Cell, Grid, Problem
+from vlsmctl.reproduce.running import FAILED, RECOVERABLE, explained
+from vlsmctl.reproduce.standing import Standing, standing
 from vlsmctl.resume import EpochLine, Progress
 from vlsmctl.runtime import StopFlag, pick_device
 from vlsmctl.scoring import predict_split

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from vlsmctl.config import Preset
-from vlsmctl.grid import FINISHED, NO_DATA, NO_WEIGHTS, SPLIT, UNUSABLE, Cell
-from vlsmctl.grid_standing import Standing
+from vlsmctl.reproduce.grid import FINISHED, NO_DATA, NO_WEIGHTS, SPLIT, UNUSABLE, Cell
+from vlsmctl.reproduce.standing import Standing
 from vlsmctl.scoring import paper_of
 
 _FROM_MASKS = (

@@ -13,8 +13,8 @@ from tests.commands.scans import write_series
 from tests.masks import touch
 from vlsmctl.datasets.manifest import Record, read_manifest, write_manifest
 from vlsmctl.errors import UsageError
-from vlsmctl.mask_folders import columns_of, list_masks, record_targets
 from vlsmctl.pairing import match
+from vlsmctl.pairing.folders import columns_of, list_masks, record_targets
 
 links = pytest.mark.skipif(sys.platform == "win32", reason="links need a right of their own on Windows")
 
@@ -199,7 +199,7 @@ def test_many_files_take_no_long_time(tmp_path: Path) -> None:
     """Quadratic work on these would take minutes."""
     import time
 
-    from vlsmctl.case_names import link, mask_claims
+    from vlsmctl.pairing.names import link, mask_claims
 
     count = 60_000
     names = [(f"f{number % 97}/case{number}_mask",) for number in range(count)]
