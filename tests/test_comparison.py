@@ -177,6 +177,38 @@ def test_holm_is_over_the_pairs_of_runs_for_each_metric_apart() -> None:
     assert "Holm" in document["rules"]["p_holm"]
 
 
+def test_dice_is_the_metric_that_tells_which_run_is_better() -> None:
+    document = compared(run([0.1] * 8), run([0.2] * 8))
+    assert document["primary"] == "dice"
+    assert "Dice is the primary metric" in document["rules"]["primary"]
+    assert "not corrected for being several" in document["rules"]["p_holm"]
+
+
+def test_outcomes_of_what_is_averaged_are_counted() -> None:
+    """Prompts of a case one by one; what the other run lacks, or where one has failed, in neither."""
+
+    def asked(predicted: Mapping[tuple[str, str], int | None]) -> Scores:
+        return Scores(
+            tuple(
+                failed(case, prompt_key=key)
+                if count is None
+                else replace(
+                    row(case, prompt_key=key),
+                    target_foreground=0 if case == "empty" else 100,
+                    predicted_foreground=count,
+                )
+                for (case, key), count in predicted.items()
+            )
+        )
+
+    first = {("c", "p0"): 0, ("c", "p1"): 9, ("d", "p0"): 0, ("empty", "p0"): 9, ("mine", "p0"): 0}
+    second = {("c", "p0"): 9, ("c", "p1"): 0, ("d", "p0"): None, ("empty", "p0"): 0}
+    one, other = compared(asked(first), asked(second))["runs"]
+    names = ("n_scored", "n_missed", "n_false_alarm", "n_both_empty", "n_failed")
+    assert [one[name] for name in names] == [3, 1, 1, 0, 0]
+    assert [other[name] for name in names] == [3, 1, 0, 1, 1]
+
+
 def test_lengths_in_mm_and_px_are_never_averaged() -> None:
     def mixed(shift: float) -> Scores:
         kinds = (("px", 10), ("mm", 4))

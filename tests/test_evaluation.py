@@ -111,7 +111,7 @@ def test_empty_and_missing_predictions_follow_the_rule(tmp_path: Path) -> None:
     assert [row.scores["hd95"] for row in rows[:5]] == [DIAGONAL] * 3 + [0, 0]
     assert [row.hd95_inf for row in rows] == [inf, inf, inf, 0, 0, None]
     assert [row.scores["volume_error"] for row in rows[:5]] == [-64, -64, 64, 0, 0]
-    assert [row.size_class for row in rows] == ["small", "small", "none", "none", "none", None]
+    assert [row.size_class for row in rows] == ["small", "small", "empty", "empty", "empty", None]
 
 
 def test_a_missed_volume_has_the_diagonal_in_mm(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ LAYERS = {
     0: ("errors", "quiet", "files", "ahead", "network", "processors", "claims"),
     1: ("config", "runtime", "console", "formats"),
     2: ("datasets", "batches", "preprocessing", "losses", "metrics", "intervals", "paired", "mask_files",
-        "presence", "adapters"),
+        "presence", "adapters", "figures"),
     3: ("models",),
     4: ("checkpoint", "runs", "resume", "training", "validation", "ledger", "predictor", "prompt_files",
         "cases", "machine", "overlays", "writing", "prediction", "pairing", "evaluation", "summary",

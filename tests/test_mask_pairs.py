@@ -22,6 +22,7 @@ from vlsmctl.formats.dicom_seg import write_seg
 from vlsmctl.mask_files import read_mask_file, read_pair
 
 ML = 0.7 * 0.9 * 2.5 / 1000
+PART = "one mask is empty, and the extent of the scan not known: HD95 is the diagonal of the SEG's slices"
 CODES = [
     "".join(code)
     for axes in itertools.permutations(("LR", "PA", "IS"))
@@ -54,7 +55,7 @@ def test_the_same_masks_score_the_same_in_any_kind_of_file(tmp_path: Path, grid:
     for kinds in itertools.product(("NIfTI", "SEG"), repeat=2):
         pair = read_pair(files["pred"][kinds[0]], files["true"][kinds[1]])
         assert scores(pair) == pytest.approx(expected, rel=1e-5)
-        assert (pair.unit, pair.caution) == ("mm", None)
+        assert (pair.unit, pair.cautions, pair.whole) == ("mm", (), kinds != ("SEG", "SEG"))
         assert pair.element == pytest.approx(ML, rel=1e-5)
         assert pair.target.shape == SHAPE
 
@@ -93,6 +94,7 @@ def test_what_predict_writes_scores_as_it_should(tmp_path: Path) -> None:
     both = read_pair(tmp_path / "p.seg.dcm", tmp_path / "t.seg.dcm")
     assert both.target.shape == (37, 30, 5)
     assert scores(both) == pytest.approx(scores(read_pair(nifti, tmp_path / "t.seg.dcm")))
+    assert both.cautions == ()
 
 
 @pytest.mark.parametrize("stated", [True, False])
@@ -108,7 +110,7 @@ def test_slices_left_out_are_empty_ones(tmp_path: Path, stated: bool) -> None:
     assert pair.target.any(axis=(0, 1)).tolist() == [False, True, True, False, False]
     assert scores(pair)["hd95"] == pytest.approx(5.0)
     assert pair.element == pytest.approx(ML)
-    assert pair.caution is None
+    assert pair.cautions == ()
 
 
 def unstate(path: Path, *names: str, **values: Any) -> None:
@@ -127,12 +129,12 @@ def test_how_far_apart_slices_are_is_stated_or_said_to_be_guessed(tmp_path: Path
     stated = read_mask_file(path)
     assert stated.size == (13, 11, 5)
     assert stated.element == pytest.approx(ML)
-    assert stated.caution is None
+    assert (stated.cautions, stated.whole) == ((), False)
     unstate(path, SpacingBetweenSlices=1.7)  # on which the frames do not lie
     guessed = read_mask_file(path)
     assert guessed.size == (13, 11, 2)
     assert guessed.element == pytest.approx(4 * ML)
-    assert guessed.caution == "slices are taken as 10 mm apart, which no file states"
+    assert guessed.cautions == ("slices are taken as 10 mm apart, which no file states",)
     unstate(path, SpacingBetweenSlices=1e-4)  # a hostile file does not take all memory
     assert read_mask_file(path).size == (13, 11, 2)
 
@@ -153,7 +155,7 @@ def test_slices_at_uneven_distances_are_refused(tmp_path: Path) -> None:
         in said
     )
     single = write_whole(tmp_path / "s.dcm", slices(1))
-    assert read_pair(single, single).target.shape == (13, 11)
+    assert read_pair(single, single).target.shape == (13, 11, 1)
 
 
 def moved(by: tuple[float, float, float], affine: NDArray[np.float64] = UPRIGHT) -> NDArray[np.float64]:
@@ -212,7 +214,24 @@ def test_two_single_slices_say_how_far_apart_slices_are(tmp_path: Path) -> None:
         unstate(path, "SpacingBetweenSlices")
     pair = read_pair(*files)
     assert pair.target.shape == (13, 11, 2)
-    assert pair.caution == "slices are taken as 5 mm apart, which no file states"
+    assert pair.cautions == ("slices are taken as 5 mm apart, which no file states",)
+
+
+@pytest.mark.parametrize("by", [0.9, 0.01, -0.01])
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_volumes_that_are_shifted_by_little_are_refused(tmp_path: Path, by: float, axis: int) -> None:
+    affine = oblique()
+    affine[axis, 3] += by
+    paths = [volume(tmp_path / f"{n}.nii.gz", organ(), each) for n, each in enumerate((affine, oblique()))]
+    assert f"found an affine that differs from its by up to {abs(by):g} mm" in refusal(*paths)
+
+
+def test_rounding_of_an_affine_is_no_other_place(tmp_path: Path) -> None:
+    """Some programs write four digits, or 32-bit quaternions."""
+    target = volume(tmp_path / "t.nii.gz", organ(), oblique())
+    for number, rounded in enumerate((oblique().round(4), oblique().astype(np.float32))):
+        prediction = volume(tmp_path / f"{number}.nii.gz", organ(), np.asarray(rounded, np.float64))
+        assert np.array_equal(read_pair(prediction, target).prediction, organ() > 0)
 
 
 def test_rounding_is_no_other_place(tmp_path: Path) -> None:
@@ -252,18 +271,29 @@ def test_repeats_at_one_place_are_refused(tmp_path: Path) -> None:
     assert said in refusal(path, write_whole(tmp_path / "t.dcm", organ()))
 
 
-def test_other_frames_of_reference_are_said(tmp_path: Path) -> None:
+def test_another_frame_of_reference_is_another_scan(tmp_path: Path) -> None:
     target = write_whole(tmp_path / "t.dcm", organ())
-    pair = read_pair(write_whole(tmp_path / "p.dcm", organ(), series="1.2.9"), target)
-    assert np.array_equal(pair.prediction, pair.target)
-    assert pair.caution == "the two name different frames of reference"
+    other = write_whole(tmp_path / "p.dcm", organ(), series="1.2.9")
+    said = refusal(other, target)
+    assert "found another frame of reference: masks of two scans" in said
+    assert "export the labels as NIfTI" in said
+    assert "1.2." not in said
+    unstated = write_whole(tmp_path / "u.dcm", organ(), FrameOfReferenceUID=None)
+    for pair in ((unstated, target), (target, unstated), (other, unstated)):
+        both = read_pair(*pair)
+        assert np.array_equal(both.prediction, both.target)
+        assert both.cautions == ()
 
 
 def test_a_missing_prediction_is_an_empty_one(tmp_path: Path) -> None:
     pair = read_pair(None, write_whole(tmp_path / "t.dcm", organ()))
     assert (pair.target.sum(), pair.prediction.sum()) == (organ().sum(), 0)
     assert pair.prediction.shape == SHAPE
-    assert pair.caution == "no prediction file"
+    assert pair.cautions == ("no prediction file", PART)
+    assert not pair.whole
+    assert read_pair(None, volume(tmp_path / "t.nii.gz", organ(), UPRIGHT)).cautions == (
+        "no prediction file",
+    )
 
 
 def test_nothing_found_by_predict_is_an_empty_prediction(tmp_path: Path) -> None:
@@ -275,11 +305,31 @@ def test_nothing_found_by_predict_is_an_empty_prediction(tmp_path: Path) -> None
     pair = read_pair(tmp_path / "p.dcm", tmp_path / "t.dcm")
     assert pair.target.shape == (37, 30, 5)
     assert not pair.prediction.any()
+    assert pair.cautions == (PART,)
+    swapped = read_pair(tmp_path / "t.dcm", tmp_path / "p.dcm")
+    assert (swapped.cautions, swapped.whole) == ((PART,), False)
+    assert read_pair(tmp_path / "p.dcm", tmp_path / "p.dcm").cautions == ()  # HD95 is 0
 
 
-def test_a_single_slice_is_measured_as_a_plane(tmp_path: Path) -> None:
+def test_a_single_slice_of_a_volume_scores_as_in_the_volume(tmp_path: Path) -> None:
+    segs = [write_whole(tmp_path / f"{at}.dcm", slices(3, at=at)) for at in (0, 2)]
+    niftis = [volume(tmp_path / f"{at}.nii.gz", slices(3, at=at), UPRIGHT) for at in (0, 2)]
+    expected = scores(read_pair(*niftis))
+    pair = read_pair(*segs)
+    assert (pair.target.shape, pair.whole) == ((*SHAPE[:2], 1), False)
+    assert read_mask_file(segs[0]).mask.shape == pair.target.shape
+    assert scores(pair) == pytest.approx(expected, rel=1e-5)
+    assert scores(read_pair(segs[0], niftis[1])) == pytest.approx(expected, rel=1e-5)
+    unstate(segs[0], "SpacingBetweenSlices")  # the other still states it
+    assert scores(read_pair(*segs)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_single_slice_of_no_volume_is_measured_as_a_plane(tmp_path: Path) -> None:
     paths = [write_whole(tmp_path / f"{at}.dcm", slices(3, at=at)) for at in (0, 2)]
+    for path in paths:
+        unstate(path, "SpacingBetweenSlices")
     pair = read_pair(*paths)
+    assert pair.whole
     assert pair.target.shape == SHAPE[:2]
     assert scores(pair)["hd95"] == pytest.approx(2 * 0.7)
     assert pair.element == pytest.approx(ML)
@@ -288,7 +338,7 @@ def test_a_single_slice_is_measured_as_a_plane(tmp_path: Path) -> None:
     for mixed in (read_pair(*niftis), read_pair(paths[0], niftis[1])):
         assert scores(mixed) == pytest.approx(scores(pair), rel=1e-5)
     for path in paths:
-        unstate(path, "SpacingBetweenSlices", "SliceThickness")
+        unstate(path, "SliceThickness")
     pair = read_pair(*paths)
     assert pair.element == pytest.approx(ML / 2.5)
-    assert pair.caution == "no slice thickness is stated: 1 mm is taken"
+    assert pair.cautions == ("no slice thickness is stated: 1 mm is taken",)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from vlsmctl.intervals import bootstrap_interval
-from vlsmctl.paired import EXACT_UP_TO, FEWEST_PAIRS, holm, paired_difference, wilcoxon
+from vlsmctl.paired import EXACT_UP_TO, holm, paired_difference, wilcoxon
 
 SMALL = st.lists(st.integers(-4, 4), min_size=1, max_size=8)
 P_VALUES = st.lists(st.floats(0, 1), min_size=1, max_size=12)
@@ -69,8 +69,8 @@ def test_by_hand() -> None:
 
 
 def test_fewer_than_six_pairs_are_never_below_005() -> None:
-    assert wilcoxon([1.0] * (FEWEST_PAIRS - 1)).p == 2 / 2**5 > 0.05
-    assert wilcoxon([1.0] * FEWEST_PAIRS).p == 2 / 2**6 < 0.05
+    assert wilcoxon([1.0] * 5).p == 2 / 2**5 > 0.05
+    assert wilcoxon([1.0] * 6).p == 2 / 2**6 < 0.05
 
 
 def test_equal_scores_are_no_evidence_however_many() -> None:
@@ -140,11 +140,11 @@ def test_holm_keeps_the_order_and_lies_between_p_and_bonferroni(p_values: list[f
 
 
 def test_a_difference_by_hand() -> None:
-    found = paired_difference([0.5, 0.5, 0.5, 0.9], [0.6, 0.7, 0.5, 0.8], None)
-    assert found.mean == pytest.approx(0.05)
-    assert (found.n, found.higher, found.lower, found.equal) == (4, 2, 1, 1)
-    assert found.interval == pytest.approx(bootstrap_interval([0.1, 0.2, 0.0, -0.1], None))
-    assert found.test.p == by_enumeration([1, 2, 0, -1])  # 0.1 and 0.1 are equal, in spite of rounding
+    found = paired_difference([0.5, 0.5, 0.5, 0.9, 0.1], [0.6, 0.7, 0.5, 0.8, 0.4], None)
+    assert found.mean == pytest.approx(0.1)
+    assert (found.n, found.higher, found.lower, found.equal) == (5, 3, 1, 1)
+    assert found.interval == pytest.approx(bootstrap_interval([0.1, 0.2, 0.0, -0.1, 0.3], None))
+    assert found.test.p == by_enumeration([1, 2, 0, -1, 3])  # 0.1 and 0.1 are equal, in spite of rounding
 
 
 @pytest.mark.parametrize("scale", [1, 1e-9, 1e6])
@@ -157,14 +157,14 @@ def test_what_differs_by_rounding_alone_is_equal(scale: float) -> None:
 
 
 def test_each_group_is_one_pair_of_the_test() -> None:
-    differences = [0.1, 0.3, -0.1, 0.2, 0.05, 0.4]
-    groups = ["b", "b", "a", "c", "a", "b"]  # means: a -0.025, b 0.2667, c 0.2
-    found = paired_difference([0.0] * 6, differences, groups)
-    assert found.test.n == 3
-    assert found.test.p == by_enumeration([-1, 3, 2])
-    assert found.mean == pytest.approx(sum(differences) / 6)  # over cases, as the runs' own means are
+    differences = [0.1, 0.3, -0.1, 0.2, 0.05, 0.4, 0.6, -0.5]
+    groups = ["b", "b", "a", "c", "a", "b", "d", "e"]  # means: a -0.025, b 0.2667, c 0.2, d 0.6, e -0.5
+    found = paired_difference([0.0] * 8, differences, groups)
+    assert found.test.n == 5
+    assert found.test.p == by_enumeration([-1, 3, 2, 5, -4])
+    assert found.mean == pytest.approx(sum(differences) / 8)  # over cases, as the runs' own means are
     assert found.interval == bootstrap_interval(differences, groups)
-    assert (found.n, found.higher, found.lower) == (6, 5, 1)
+    assert (found.n, found.higher, found.lower) == (8, 6, 2)
 
 
 def test_one_group_has_no_interval_and_no_evidence() -> None:

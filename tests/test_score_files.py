@@ -49,6 +49,10 @@ MAYBE = st.none() | TEXT
 PART = st.text(st.sampled_from("ab =-+@'\",;äπ\udc80\ud800😀_%#"), min_size=1, max_size=8)
 FOREGROUND = st.integers(0, 10**7)
 
+_SCORES = {
+    "share": st.floats(0, 1), "length": st.floats(0, allow_nan=False), "size": st.floats(0, allow_nan=False)
+}  # fmt: skip
+
 
 def paths(folder: Path) -> st.SearchStrategy[Path]:
     roots = st.sampled_from([folder, folder / "masks", folder.parent, folder.parent / "elsewhere"])
@@ -72,7 +76,7 @@ def rows(folder: Path) -> st.SearchStrategy[Row]:
         data_set=MAYBE,
         columns=st.dictionaries(TEXT, TEXT, max_size=3),
     )
-    scores = st.fixed_dictionaries({name: st.floats(allow_nan=False) for name in METRICS})
+    scores = st.fixed_dictionaries({name: _SCORES[metric.measures] for name, metric in METRICS.items()})
     done = st.builds(
         Row, pairs, scores, st.sampled_from(["mm", "px"]), FOREGROUND, FOREGROUND,
         st.integers(1, 10**12), MAYBE,
@@ -167,9 +171,7 @@ def test_a_moved_evaluation_is_read_where_it_is(tmp_path: Path) -> None:
     pair = read_scores(moved).rows[0].pair
     assert pair.prediction == moved / "masks" / "case.png"
     assert pair.target == outside
-    assert (
-        pair.image == folder / ".." / "image.png"
-    )  # not below the folder, whatever the moved one is beside
+    assert pair.image == folder.parent / "image.png"  # not below the folder, whatever it is beside now
 
 
 def test_paths_may_be_given_relative_to_where_one_is(
@@ -388,3 +390,34 @@ def test_names_that_no_text_can_hold_lead_to_the_file(tmp_path: Path) -> None:
     found = read_scores(tmp_path).rows[0].pair.prediction
     assert found is not None
     assert found.is_file()
+
+
+def test_scores_that_cannot_be_are_refused(tmp_path: Path) -> None:
+    written(tmp_path, done(tmp_path))
+    path = tmp_path / "scores.csv"
+    whole = path.read_text(encoding="utf-8")
+    headings, line = whole.splitlines()
+    for name, wrong in (("dice", "7.5"), ("iou", "-0.1"), ("hd95", "-3")):
+        cells = line.split(",")
+        cells[headings.split(",").index(name)] = wrong
+        path.write_text(f"{headings}\n{','.join(cells)}\n", encoding="utf-8")
+        with pytest.raises(UsageError, match="within its range"):
+            read_scores(tmp_path)
+
+
+def test_files_of_one_working_folder_are_named_without_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that all of it may be moved, and nothing tells whose it is; also by way of a link."""
+    home = tmp_path / "Jane Roe"
+    (home / "runs" / "a" / "b").mkdir(parents=True)
+    monkeypatch.chdir(home)
+    (home / "latest").symlink_to(home / "runs" / "a", target_is_directory=True)
+    folder = Path("latest") / "b" / "scores"
+    written(folder, done(folder, target=Path("data") / "case.png", image=tmp_path / "outside.png"))
+    text = (folder / "scores.csv").read_text(encoding="utf-8")
+    assert text.count("Jane Roe") == 0
+    moved = home.rename(tmp_path / "moved")
+    pair = read_scores(moved / "runs" / "a" / "b" / "scores").rows[0].pair
+    assert pair.target == moved / "data" / "case.png"
+    assert pair.image == tmp_path / "outside.png"

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from vlsmctl.datasets.altered import LABELS
+from vlsmctl.datasets.altered import LABELS, RIGHT
 from vlsmctl.datasets.manifest import Manifest, Record
 from vlsmctl.datasets.prompts import DEFAULT_TEMPLATES, fill_templates
 from vlsmctl.intervals import bootstrap_interval
@@ -22,9 +22,10 @@ from vlsmctl.models.tokens import tokenize
 from vlsmctl.predictor import Predictor, predictor_from_model
 from vlsmctl.preprocessing import Preprocessing
 from vlsmctl.presence import Presence
-from vlsmctl.sensitivity import Sensitivity, measure
+from vlsmctl.sensitivity import Sensitivity, _document, _Picture, measure
 
 SIDE = 32
+PICTURES = 20  # of ten patients
 SPOTS = {"left": slice(4, 10), "right": slice(22, 28)}  # columns; there is one of each in every picture
 Reading = Callable[[frozenset[str]], Iterable[str]]
 
@@ -87,9 +88,9 @@ def predictor(reading: Reading, presence: Presence | None = None) -> Predictor:
 
 @pytest.fixture
 def manifest(tmp_path: Path) -> Manifest:
-    """Twelve pictures of two spots, of which the true mask has the one on the left or on the right, and one
+    """Twenty pictures of two spots, of which the true mask has the one on the left or on the right, and one
     picture in whose mask there is nothing."""
-    records = [_record(tmp_path, number) for number in range(13)]
+    records = [_record(tmp_path, number) for number in range(PICTURES + 1)]
     return Manifest(tmp_path, tuple(records), {"class": "polyp"}, "")
 
 
@@ -98,7 +99,7 @@ def _record(folder: Path, number: int) -> Record:
     side = "left" if number % 2 else "right"
     for columns in SPOTS.values():
         picture[14:20, columns] = 255
-    if number < 12:
+    if number < PICTURES:
         mask[14:20, SPOTS[side]] = 255
     for name, pixels in (("images", picture), ("masks", mask)):
         (folder / name).mkdir(exist_ok=True)
@@ -137,7 +138,7 @@ def test_a_model_that_ignores_the_prompt_does_not_read(manifest: Manifest) -> No
         "wrong-size": "does not read the size",
     }  # fmt: skip
     for key, row in rows(found).items():
-        assert row["n"] == 12
+        assert row["n"] == PICTURES
         assert row["dice"]["mean"] == pytest.approx(2 / 3)  # of two equal spots, one is the target
         if key != "right":
             assert row["agreement"] == {"mean": 1.0, "interval": [1.0, 1.0]}
@@ -180,17 +181,88 @@ def test_a_model_that_reads_the_class_needs_words(manifest: Manifest) -> None:
     assert verdicts(found)["wrong-place"] == "does not read the place"
 
 
-def test_a_model_that_trips_over_other_words_is_not_said_to_read_without_a_warning(
-    manifest: Manifest,
-) -> None:
-    """A fall with another class says little where any other words make Dice fall as well."""
+def brittle(words: frozenset[str]) -> Iterable[str]:
+    """Wants "polyp" and not the words that a paraphrase begins with ("a picture that shows ...")."""
+    return () if "a" in words or "polyp" not in words else SPOTS
 
-    def reading(words: frozenset[str]) -> Iterable[str]:
-        return () if "a" in words or "polyp" not in words else SPOTS  # "a picture that shows ..."
 
-    found = sheet(manifest, reading)
+def test_where_other_words_do_as_much_it_is_not_said_to_read(manifest: Manifest) -> None:
+    """A fall with another class says nothing where any other words make Dice fall as well."""
+    found = sheet(manifest, brittle)
     assert verdicts(found)["paraphrase"] == "not robust"
-    assert found.document["answer"].endswith("But other words for the same change its masks too.")
+    assert verdicts(found)["other-class"] == "cannot be told: other words do as much"
+    other = rows(found)["other-class"]
+    assert other["difference"]["mean"] == pytest.approx(-2 / 3)
+    assert other["beyond"] == {"mean": 0.0, "interval": [0.0, 0.0]}
+    assert found.document["answer"] == (
+        "Not as far as can be told: it does not read the place and the size; of the class it cannot be "
+        "told, as other words for the same change its masks as much."
+    )
+    assert "compared with other words by +0.000 (+0.000 to +0.000)" in " ".join(found.document["sentences"])
+    assert "reads: Dice falls" in found.document["rules"]["verdict"]
+
+
+def pictures(**falls: float) -> list[_Picture]:
+    """Twenty pictures; how far Dice falls with a prompt, and some more or less by chance."""
+    rng = np.random.default_rng(3)
+    made = []
+    for number in range(PICTURES):
+        fallen = {key.replace("_", "-"): fall + float(rng.normal(0, 0.05)) for key, fall in falls.items()}
+        dice = {RIGHT: 0.8, **{key: 0.8 - fall for key, fall in fallen.items()}}
+        agreement = {RIGHT: 1.0, **{key: 1 - abs(fall) for key, fall in fallen.items()}}
+        made.append(_Picture(str(number), f"case {number}", dict.fromkeys(dice, "words"), dice, agreement))
+    return made
+
+
+@pytest.mark.parametrize(
+    ("paraphrase", "wrong", "verdict"),
+    [
+        (0.0, 0.3, "reads the class"),
+        (0.1, 0.3, "reads the class"),
+        (0.28, 0.3, "cannot be told: other words do as much"),
+        (0.3, 0.3, "cannot be told: other words do as much"),
+        (0.4, 0.3, "cannot be told: other words do as much"),
+        (0.0, -0.3, "reacts, but not as meant"),
+        (0.3, -0.3, "cannot be told: other words do as much"),
+        (0.3, 0.0, "does not read the class"),
+    ],
+)
+def test_a_wrong_prompt_is_judged_beside_other_words(paraphrase: float, wrong: float, verdict: str) -> None:
+    document = _document(pictures(paraphrase=paraphrase, other_class=wrong))
+    found = {row["key"]: row for row in document["rows"]}
+    assert found["other-class"]["verdict"] == verdict
+    assert found["other-class"]["beyond"]["mean"] == pytest.approx(paraphrase - wrong, abs=0.05)
+    assert found["paraphrase"]["beyond"] is None
+    told = document["answer"] == "It cannot be told: other words for the same change its masks as much."
+    assert told is ("as much" in verdict)
+
+
+def test_without_other_words_beside_it_a_fall_tells_nothing() -> None:
+    found = {row["key"]: row for row in _document(pictures(other_class=0.3))["rows"]}
+    assert found["other-class"]["verdict"].startswith("cannot be told")
+
+
+def test_a_model_to_which_any_words_are_alike_is_hardly_ever_said_to_read() -> None:
+    """Of 3 x 60 verdicts; each change of words loses every other mask, whatever they mean."""
+    rng, said = np.random.default_rng(11), 0
+    keys = ("paraphrase", "other-class", "wrong-place", "wrong-size")
+    for _ in range(60):
+        made = []
+        for number in range(PICTURES):
+            dice = {RIGHT: 0.8, **{key: 0.8 * float(rng.random() < 0.5) for key in keys}}
+            agreement = {key: float(one > 0) for key, one in dice.items()}
+            made.append(
+                _Picture(str(number), f"case {number}", dict.fromkeys(dice, "words"), dice, agreement)
+            )
+        said += sum(str(row["verdict"]).startswith("reads") for row in _document(made)["rows"])
+    assert said / 180 < 0.05
+
+
+def test_a_model_that_reads_and_trips_over_other_words_is_told_with_a_warning() -> None:
+    document = _document(pictures(paraphrase=0.1, other_class=0.4))
+    assert document["answer"] == (
+        "Yes: it reads the class. But other words for the same change its masks too."
+    )
 
 
 def test_masks_that_change_at_equal_dice_are_no_sign_of_not_reading(manifest: Manifest) -> None:
@@ -219,11 +291,11 @@ def test_masks_are_files_by_question_and_each_picture_is_encoded_once(manifest: 
     measure(
         asked, manifest, manifest.records, 42, manifest.folder / "asked", batch_size=4, tick=tick
     )  # fmt: skip
-    assert cast(Stub, asked.model).encoded == 12
-    assert told == [(12, "prompt sensitivity")]
+    assert cast(Stub, asked.model).encoded == PICTURES
+    assert told == [(PICTURES, "prompt sensitivity")]
     masks = {path.parent.name for path in (manifest.folder / "asked").glob("*/*.png")}
     assert masks == set(LABELS)
-    assert len(list((manifest.folder / "asked" / "wrong-place").iterdir())) == 12
+    assert len(list((manifest.folder / "asked" / "wrong-place").iterdir())) == PICTURES
 
 
 def test_presence_suppresses_nothing(manifest: Manifest) -> None:
@@ -243,14 +315,14 @@ def test_pictures_that_cannot_be_read_are_named_and_in_no_mean(manifest: Manifes
     assert [name for name, _ in found.failed] == ["03", "04", "05", "06"]
     assert all(reason for _, reason in found.failed)
     assert found.document["n_failed"] == 4
-    assert found.document["n_pictures"] == rows(found)["right"]["n"] == 8
+    assert found.document["n_pictures"] == rows(found)["right"]["n"] == PICTURES - 4
     assert rows(found)["right"]["dice"]["mean"] == 1
     assert [each["id"] for each in found.document["failed"]] == ["03", "04", "05", "06"]
 
 
 def test_of_many_pictures_the_seed_draws_some(manifest: Manifest) -> None:
     found = sheet(manifest, deaf, limit=5)
-    assert (found.document["n_pictures"], found.document["n_with_target"]) == (5, 12)
+    assert (found.document["n_pictures"], found.document["n_with_target"]) == (5, PICTURES)
     first = {path.name for path in (manifest.folder / "asked" / "right").iterdir()}
     sheet(manifest, deaf, limit=5)
     assert {path.name for path in (manifest.folder / "asked" / "right").iterdir()} == first
@@ -259,11 +331,12 @@ def test_of_many_pictures_the_seed_draws_some(manifest: Manifest) -> None:
 
 
 def test_few_patients_tell_nothing(manifest: Manifest) -> None:
-    """Four groups: the spread between patients is not known, however many pictures each has."""
-    found = measure(predictor(deaf), manifest, manifest.records[:8], 42, manifest.folder / "asked")
-    assert found.document["n_groups"] == 4
+    """Nine groups: the spread between patients is hardly known, however many pictures each has."""
+    found = measure(predictor(deaf), manifest, manifest.records[:18], 42, manifest.folder / "asked")
+    assert found.document["n_groups"] == 9
+    assert found.document["resampled_units"] == "9 patients or sequences"
     assert verdicts(found)["wrong-place"] == "cannot be told"
-    assert found.document["answer"] == "It cannot be told from 8 pictures."
+    assert found.document["answer"] == "It cannot be told from 18 pictures."
     alone = measure(predictor(deaf), manifest, manifest.records[:1], 42, manifest.folder / "asked")
     assert rows(alone)["empty"]["difference"]["interval"] == [None, None]
     json.dumps(alone.document, allow_nan=False)
@@ -271,12 +344,12 @@ def test_few_patients_tell_nothing(manifest: Manifest) -> None:
 
 def test_intervals_resample_patients_not_pictures(manifest: Manifest) -> None:
     """Both pictures of every other patient have both spots in their true mask."""
-    for number in (0, 1, 4, 5, 8, 9):
+    for number in (each for each in range(PICTURES) if each % 4 < 2):
         picture = np.asarray(Image.open(manifest.folder / "images" / "00.png"))[..., 0]
         Image.fromarray(picture).save(manifest.folder / "masks" / f"{number:02}.png")
     found = rows(sheet(manifest, reads_places))["right"]["dice"]
-    dice = [2 / 3 if number % 4 < 2 else 1.0 for number in range(12)]
-    groups = [f"g{number // 2}" for number in range(12)]
+    dice = [2 / 3 if number % 4 < 2 else 1.0 for number in range(PICTURES)]
+    groups = [f"g{number // 2}" for number in range(PICTURES)]
     assert found["mean"] == pytest.approx(np.mean(dice))
     assert found["interval"] == pytest.approx(bootstrap_interval(dice, groups))
     assert found["interval"] != pytest.approx(bootstrap_interval(dice, None))
@@ -291,7 +364,7 @@ def test_where_the_right_prompt_finds_nothing_nothing_can_fall(manifest: Manifes
 
 
 def test_nothing_to_ask_is_said_and_no_error(manifest: Manifest) -> None:
-    found = measure(predictor(deaf), manifest, manifest.records[12:], 42, manifest.folder / "asked")
+    found = measure(predictor(deaf), manifest, manifest.records[PICTURES:], 42, manifest.folder / "asked")
     assert found.document["rows"] == []
     assert found.document["answer"].startswith("It cannot be told: no picture")
 

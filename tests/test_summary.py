@@ -46,10 +46,10 @@ def test_every_outcome_is_counted() -> None:
         case("a"), case("b"), case("m", 0, predicted=0), case("n", 0, predicted=0, prediction=None),
         case("f", 0, target=0), case("e", 1, target=0, predicted=0), failed("x"), failed("y", group="g"),
     )  # fmt: skip
-    counts = {key: value for key, value in summary.items() if key.startswith("n")}
+    counts = {key: value for key, value in summary.items() if key.startswith("n_") or key == "n"}
     assert counts == {
         "n": 6, "n_missed": 2, "n_false_alarm": 1, "n_both_empty": 1, "n_failed": 2, "n_groups": 6,
-        "n_without_prediction": 1,
+        "n_without_prediction": 1, "n_not_asked": 0,
     }  # fmt: skip
     assert summary["metrics"]["dice"]["n"] == 6
     assert summary["metrics"]["dice"]["mean"] == pytest.approx(2 / 6)
@@ -104,11 +104,12 @@ def test_the_rules_what_was_scored_and_the_tolerance_are_written_down() -> None:
 
 
 def test_mean_median_and_spread_by_hand() -> None:
-    values = [0.2, 0.4, 0.9]
-    found = summary_of(*(case(f"{value}", value) for value in values))["metrics"]["dice"]
+    values = [0.2, 0.4, 0.9, 0.4, 0.6]
+    rows = [case(f"{number}", value) for number, value in enumerate(values)]
+    found = summary_of(*rows)["metrics"]["dice"]
     assert found["mean"] == pytest.approx(0.5)
     assert found["median"] == 0.4
-    assert found["sd"] == pytest.approx(sqrt((0.3**2 + 0.1**2 + 0.4**2) / 2))
+    assert found["sd"] == pytest.approx(sqrt((0.3**2 + 0.1**2 + 0.4**2 + 0.1**2 + 0.1**2) / 4))
     assert 0.2 <= found["interval"][0] < 0.5 < found["interval"][1] <= 0.9
 
 
@@ -262,12 +263,15 @@ def test_data_sets_and_size_classes_are_told_apart_by_themselves() -> None:
         name: found["metrics"]["dice"]["mean"] for name, found in by["data_set"].items()
     } == pytest.approx({"one": 0.15, "two": 0.35})
     assert by["data_set"]["two"]["n_failed"] == 1
-    sizes = {name: found["metrics"]["dice"]["mean"] for name, found in by["size_class"].items()}
-    assert sizes == {"none": 0.1, "small": 0.2, "medium": 0.3, "large": 0.4}
-    assert by["size_class"]["none"]["n_false_alarm"] == 1
+    sizes = {
+        name: found["metrics"]["dice"]["mean"] for name, found in by["size_class"].items() if found["n"]
+    }
+    assert sizes == {"empty": 0.1, "small": 0.2, "medium": 0.3, "large": 0.4}
+    assert by["size_class"]["(none)"]["n_failed"] == 1
+    assert by["size_class"]["empty"]["n_false_alarm"] == 1
 
 
-def test_any_column_of_the_cases_tells_apart_and_cases_without_it_are_in_none() -> None:
+def test_any_column_of_the_cases_tells_apart_and_none_is_lost() -> None:
     rows = [
         case("a", 0.1, columns={"site": "colon", "sex": "f"}), case("b", 0.3, columns={"site": "colon"}),
         case("c", 0.5, columns={"site": "rectum"}, group="p1"), case("d", 0.9, group="p1"),
@@ -276,9 +280,9 @@ def test_any_column_of_the_cases_tells_apart_and_cases_without_it_are_in_none() 
     by = summary_of(*rows, by=["site", "group"])["by"]
     assert list(by) == ["site", "group"]
     means = {name: found["metrics"]["dice"]["mean"] for name, found in by["site"].items()}
-    assert means == pytest.approx({"colon": 0.2, "rectum": 0.5})
+    assert means == pytest.approx({"colon": 0.2, "rectum": 0.5, "(none)": 0.9})
     assert by["group"]["p1"]["n"] == 2
-    assert sum(found["n"] for found in by["site"].values()) == 3
+    assert sum(found["n"] for found in by["site"].values()) == len(rows)
 
 
 def test_units_stay_apart_within_a_value_too() -> None:
@@ -326,3 +330,16 @@ def test_without_a_pair_that_defines_it_there_is_no_such_mean() -> None:
     summary = summary_of(case("m", 0, predicted=0), case("e", 1, target=0, predicted=0), protocol="paper")
     assert "hd95_defined_px" not in summary["metrics"]
     assert summary["metrics"]["hd95_px"]["n"] == 2
+
+
+def test_remarks_on_cases_are_counted_by_kind() -> None:
+    """Numbers apart, and without those that a count of their own tells."""
+    rows = [
+        replace(case("a"), note="prediction: 8 labels taken together"),
+        replace(case("b"), note="prediction: 3 labels taken together; target: values reach 2.5 only"),
+        replace(case("c"), note="no prediction file"),
+    ]
+    assert summary_of(*rows)["caution_kinds"] == [
+        {"n": 2, "text": "prediction: 8 labels taken together", "id": "a"},
+        {"n": 1, "text": "target: values reach 2.5 only", "id": "b"},
+    ]

@@ -20,12 +20,13 @@ from time import perf_counter
 
 from vlsmctl.datasets.attributes import size_word
 from vlsmctl.errors import UnreadableFile, UsageError
-from vlsmctl.mask_files import MaskPair, read_pair, shown
+from vlsmctl.files import shown
+from vlsmctl.mask_files import MaskPair, read_pair
 from vlsmctl.metrics import METRICS, compare
 from vlsmctl.pairing import CasePair
 from vlsmctl.processors import MOST, processors
 
-NOTHING = "none"  # the size class of an empty target
+NOTHING = "empty"  # the size class of an empty target
 SIZE_UNITS = {"mm": "ml", "px": "px"}  # of areas and volumes, by the unit of lengths
 
 # By which the way to score the cases that are left is chosen; all in seconds, as measured
@@ -86,7 +87,7 @@ class Row:
 
     @property
     def size_class(self) -> str | None:
-        """How much of the image the target covers, in MedVLSM's words, or "none"; None: a failed case."""
+        """How much of the image the target covers, in MedVLSM's words, or "empty"; None: a failed case."""
         if not self.scores or not self.elements:
             return None
         return size_word(self.target_foreground / self.elements) if self.target_foreground else NOTHING

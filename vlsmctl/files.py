@@ -95,6 +95,11 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def shown(name: str) -> str:
+    """A file name that may hold undecodable bytes, as text that can be written."""
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def write_text(final: Path, text: str) -> None:
     with atomic_path(final) as path:
         path.write_text(text, encoding="utf-8", newline="\n")

@@ -7,43 +7,40 @@ are laid, by their own positions, on the grid of the NIfTI file, or on the slice
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vlsmctl.errors import UnreadableFile
 from vlsmctl.formats.dicom_header import is_dicom
-from vlsmctl.formats.dicom_seg_grid import Lit, SegGrid, common_grid, empty_mask, frame_masks, mask_on
-from vlsmctl.formats.dicom_seg_reading import Segmentation, read_segmentation
-from vlsmctl.formats.dicom_seg_reading import is_segmentation as is_segmentation
+from vlsmctl.formats.dicom_seg_grid import Lit, SegGrid, common_grid, frame_masks, mask_on
+from vlsmctl.formats.dicom_seg_reading import EXPORT, Segmentation, read_segmentation
+from vlsmctl.formats.mask_values import marked_in_picture, marked_in_volume
 from vlsmctl.formats.naming import DICOM_SUFFIXES, PICTURE_SUFFIXES, SEG_SUFFIX
-from vlsmctl.formats.nifti import read_planes
 from vlsmctl.formats.nifti_voxels import read_stored
-from vlsmctl.formats.raster import read_label_picture, read_mask_picture
 from vlsmctl.metrics import Mask
 
 FOREGROUND_RULE = (
     "pictures: values above 127, or above 0 where the largest value in the file is 1; NIfTI: values above"
-    " 0; DICOM SEG: any segment (fractional: more than half); where a label is given: that value or segment"
+    " 0; DICOM SEG: any segment (fractional: more than half); where a label is given: that value or"
+    " segment. Refused: pictures whose largest value is 2 to 127, or shaded like photographs; NIfTI with"
+    " fractions or NaN, or nothing above 0 but values below"
 )
 GRID_RULE = (
-    "two DICOM SEG objects: the volume from the first to the last slice of which either has a frame; "
-    "slices left out are empty"
+    "two DICOM SEG objects, or one alone: the volume from the first to the last slice of which either has "
+    "a frame; slices left out between them are empty, and a single slice is a volume where the distance of "
+    "slices is stated, else a plane. How far the scan reaches beyond is not known, so that HD95 of a "
+    "missed case or a false alarm is the diagonal of these slices"
 )
+NO_PREDICTION = "no prediction file"  # a caution
 AFFINE_TOLERANCE = 1e-3  # mm
 _VOLUMES = (".nii.gz", ".nii")
 MASK_SUFFIXES = (*_VOLUMES, *PICTURE_SUFFIXES, SEG_SUFFIX, ".dcm")
 # Masks of other programs, and what makes of them what is read
 _OTHERS = (".nrrd", ".nhdr", ".mha", ".mhd", ".mgz", ".mgh", ".npy", ".npz", ".json")
-_FEW_LABELS = 2**16
-
-
-def shown(name: str) -> str:
-    """A file name that may hold undecodable bytes, as text that can be written."""
-    return name.encode("utf-8", "backslashreplace").decode("utf-8")
+_PART = "one mask is empty, and the extent of the scan not known: HD95 is the diagonal of the SEG's slices"
 
 
 def is_mask_name(name: str) -> bool:
@@ -53,10 +50,11 @@ def is_mask_name(name: str) -> bool:
 
 @dataclass(frozen=True)
 class MaskFile:
-    """mask: bool, axes of length 1 dropped in volumes; size: as in the file (of a SEG: of the grid that it
-    is laid on); affine: mm, RAS+, None for what has no place; steps: step vectors of the mask's axes
-    [ndim, K], in `unit`, "mm" or "px"; element: volume of a voxel in ml, or 1 for a pixel; caution: what a
-    person should know about the values."""
+    """mask: bool, axes of length 1 dropped in volumes but for those of a SEG, see `GRID_RULE`; size: as in
+    the file (of a SEG: of the grid that it is laid on); affine: mm, RAS+, None for what has no place;
+    steps: step vectors of the mask's axes [ndim, K], in `unit`, "mm" or "px"; element: volume of a voxel in
+    ml, or 1 for a pixel; cautions: what a person should know, without names and "; "; texts of one kind
+    differ in their numbers alone; whole: False where the scan may be larger: a volume of a SEG's frames."""
 
     mask: Mask
     size: tuple[int, ...]
@@ -64,7 +62,8 @@ class MaskFile:
     steps: NDArray[np.float64]
     unit: str
     element: float
-    caution: str | None = None
+    cautions: tuple[str, ...] = ()
+    whole: bool = True
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,13 @@ class MaskPair:
     steps: NDArray[np.float64]
     unit: str
     element: float
-    caution: str | None
+    cautions: tuple[str, ...] = ()
+    whole: bool = True
+
+    @property
+    def caution(self) -> str | None:
+        """All of them, parted by "; "."""
+        return "; ".join(self.cautions) or None
 
 
 @dataclass(frozen=True)
@@ -99,19 +104,19 @@ def read_pair(
 
     Labels: take this value of a label map (or segment of a DICOM SEG) alone; None: all foreground, by
     `FOREGROUND_RULE`. The grid is that of the files; of a SEG and a NIfTI file the NIfTI's, whatever way
-    its axes run; of two SEG see `GRID_RULE`. A single slice is measured as a plane.
+    its axes run; of two SEG see `GRID_RULE`. A single slice of a NIfTI file is measured as a plane.
 
     Raises UnreadableFile, in one line: damaged, or, with both named, not on the same pixels.
     """
     if prediction is None:
         true = read_mask_file(target, target_label)
-        cautions = [*_of("target", true), "no prediction file"]
-        return MaskPair(
-            np.zeros_like(true.mask), true.mask, true.steps, true.unit, true.element, "; ".join(cautions)
-        )
-    found, true, more = _on_one_grid(_asked(prediction, prediction_label), _asked(target, target_label))
-    cautions = [*_of("target", true), *_of("prediction", found), *more]
-    return MaskPair(found.mask, true.mask, true.steps, true.unit, true.element, "; ".join(cautions) or None)
+        mask, cautions = np.zeros_like(true.mask), [*_of("target", true), NO_PREDICTION]
+    else:
+        found, true, more = _on_one_grid(_asked(prediction, prediction_label), _asked(target, target_label))
+        mask, cautions = found.mask, [*_of("target", true), *_of("prediction", found), *more]
+    if not true.whole and mask.any() != true.mask.any():
+        cautions.append(_PART)
+    return MaskPair(mask, true.mask, true.steps, true.unit, true.element, tuple(cautions), true.whole)
 
 
 def read_mask_file(path: Path, label: int | None = None) -> MaskFile:
@@ -124,14 +129,11 @@ def read_mask_file(path: Path, label: int | None = None) -> MaskFile:
         if len(sources) > 1:
             raise UnreadableFile(f"{path}: {_in_time(len(sources))}")
         return _flat(asked.seg, lit, label)
+    where = f"{path}: expected slices of one even volume"
     grid = common_grid([asked.seg])
     if isinstance(grid, str):
-        raise UnreadableFile(f"{path}: expected slices of one even volume, found {grid}")
-    laid = mask_on(asked.seg, grid.affine, grid.space, label)
-    if isinstance(laid, str):
-        raise UnreadableFile(f"{path}: expected slices of one even volume, found {laid}")
-    file = _placed(asked.seg, laid, grid.affine, grid.space, label)
-    return replace(file, caution="; ".join(filter(None, [file.caution, grid.caution])) or None)
+        raise UnreadableFile(f"{where}, found {grid}")
+    return _on_slices(asked.seg, grid, asked, where, grid.cautions)
 
 
 def by(size: Sequence[int]) -> str:
@@ -158,7 +160,7 @@ def _begins_as_dicom(path: Path) -> bool:
 
 
 def _of(side: str, file: MaskFile) -> list[str]:
-    return [f"{side}: {file.caution}"] if file.caution else []
+    return [f"{side}: {caution}" for caution in file.cautions]
 
 
 def _on_one_grid(prediction: _Asked, target: _Asked) -> tuple[MaskFile, MaskFile, list[str]]:
@@ -199,10 +201,17 @@ def _seg_on(other: MaskFile, asked: _Asked, seg: Segmentation, where: str) -> Ma
             raise UnreadableFile(f"{where}, but {asked.path.name} has {_in_time(len(sources))}")
         return _flat(seg, lit, asked.label)
     space = (other.size[0], other.size[1], other.size[2])
-    laid = mask_on(seg, other.affine, space, asked.label)
-    if isinstance(laid, str):
-        raise UnreadableFile(f"{where}, but {asked.path.name} has {laid}")
-    return _placed(seg, laid, other.affine, space, asked.label)
+    lit = _laid(seg, other.affine, space, asked, where)
+    return _volume(lit.mask, other.affine, space, _seg_cautions(seg, lit, asked.label))
+
+
+def _laid(
+    seg: Segmentation, affine: NDArray[np.float64], space: tuple[int, int, int], asked: _Asked, where: str
+) -> Lit:
+    lit = mask_on(seg, affine, space, asked.label)
+    if isinstance(lit, str):
+        raise UnreadableFile(f"{where}, but {asked.path.name} has {lit}")
+    return lit
 
 
 # Two DICOM SEG
@@ -219,26 +228,24 @@ def _both_seg(
         raise UnreadableFile(f"{where}, {words[0]}, found {words[1]}")
     if not true.placed:
         return _both_flat(prediction, found, target, true)
+    if len({found.frame_of_reference, true.frame_of_reference} - {""}) > 1:
+        raise UnreadableFile(
+            f"{where}, found another frame of reference: masks of two scans (if they are of one, {EXPORT})"
+        )
     grid = common_grid([true, found])
     if isinstance(grid, str):
         raise UnreadableFile(f"{where}, found {grid}")
-    laid = [_laid(seg, grid, asked, where) for seg, asked in ((true, target), (found, prediction))]
-    files = [
-        _placed(seg, lit, grid.affine, grid.space, asked.label)
-        for seg, lit, asked in ((found, laid[1], prediction), (true, laid[0], target))
-    ]
-    cautions = [grid.caution] if grid.caution else []
-    frames = {each.frame_of_reference for each in (true, found)} - {""}
-    if len(frames) > 1:
-        cautions.append("the two name different frames of reference")
-    return files[0], files[1], cautions
+    files = [_on_slices(seg, grid, asked, where) for seg, asked in ((found, prediction), (true, target))]
+    return files[0], files[1], list(grid.cautions)
 
 
-def _laid(seg: Segmentation, grid: SegGrid, asked: _Asked, where: str) -> Lit:
-    laid = mask_on(seg, grid.affine, grid.space, asked.label)
-    if isinstance(laid, str):
-        raise UnreadableFile(f"{where}, but {asked.path.name} has {laid}")
-    return laid
+def _on_slices(
+    seg: Segmentation, grid: SegGrid, asked: _Asked, where: str, more: Sequence[str] = ()
+) -> MaskFile:
+    """On the grid that frames make themselves. more: cautions about that."""
+    lit = _laid(seg, grid.affine, grid.space, asked, where)
+    cautions = (*_seg_cautions(seg, lit, asked.label), *more)
+    return _volume(lit.mask, grid.affine, grid.space, cautions, of_frames=grid.volume)
 
 
 def _both_flat(
@@ -273,34 +280,38 @@ def _in_time(count: int) -> str:
 # As masks
 
 
-def _placed(
-    seg: Segmentation, lit: Lit, affine: NDArray[np.float64], space: Sequence[int], label: int | None
-) -> MaskFile:
-    return _volume(lit.mask, affine, space, _seg_caution(seg, lit, label))
-
-
 def _flat(seg: Segmentation, lit: Lit, label: int | None) -> MaskFile:
-    return MaskFile(lit.mask, seg.shape, None, np.eye(2), "px", 1.0, _seg_caution(seg, lit, label))
+    return MaskFile(lit.mask, seg.shape, None, np.eye(2), "px", 1.0, _seg_cautions(seg, lit, label))
 
 
-def _seg_caution(seg: Segmentation, lit: Lit, label: int | None) -> str | None:
+def _seg_cautions(seg: Segmentation, lit: Lit, label: int | None) -> tuple[str, ...]:
     cautions = []
     if label is None and len(lit.segments) > 1:
         cautions.append(f"{len(lit.segments)} segments taken together as foreground")
     if label is not None and seg.segments and label not in seg.segments:
-        numbers = ", ".join(map(str, sorted(seg.segments)[:8]))
-        cautions.append(f"it has no segment {label}, only {numbers}{', ...' * (len(seg.segments) > 8)}")
+        cautions.append(
+            f"segment {label} is not in this file, which has segments up to {max(seg.segments)}"
+        )
     if seg.kind == "FRACTIONAL":
         cautions.append("fractional: more than half counts as foreground")
-    return "; ".join(cautions) or None
+    return tuple(cautions)
 
 
-def _volume(mask: Mask, affine: NDArray[np.float64], size: Sequence[int], caution: str | None) -> MaskFile:
-    """mask: of three axes. Those of length 1 are dropped: all of a single slice would count as surface."""
-    kept = [axis for axis, length in enumerate(size) if length != 1] or [0]
+def _volume(
+    mask: Mask,
+    affine: NDArray[np.float64],
+    size: Sequence[int],
+    cautions: tuple[str, ...],
+    *,
+    of_frames: bool = False,
+) -> MaskFile:
+    """mask: of three axes. Those of length 1 are dropped, as all of a single slice would count as surface,
+    unless it is known to be one of several (of_frames), in which it is all surface."""
+    kept = [axis for axis, length in enumerate(size) if of_frames or length != 1] or [0]
     element = abs(float(np.linalg.det(affine[:3, :3]))) / 1000
     flat = mask.reshape([size[axis] for axis in kept], order="F")
-    return MaskFile(flat, tuple(size), affine, affine[:3, kept].T, "mm", element, caution)
+    steps = affine[:3, kept].T
+    return MaskFile(flat, tuple(size), affine, steps, "mm", element, cautions, whole=not of_frames)
 
 
 def _refuse_other_grid(prediction: Path, found: MaskFile, target: Path, true: MaskFile) -> None:
@@ -325,18 +336,12 @@ def _read_array(asked: _Asked) -> MaskFile:
 
 
 def _read_picture(path: Path, label: int | None) -> MaskFile:
-    if label is not None:
-        numbers = read_label_picture(path)
-        return MaskFile(numbers == label, numbers.shape, None, np.eye(2), "px", 1.0)
-    grey = read_mask_picture(path)
-    largest = int(grey.max(initial=0))
-    mask = grey > (0 if largest <= 1 else 127)
-    caution = f"values reach {largest} only, so nothing is foreground" if 1 < largest <= 127 else None
-    return MaskFile(mask, grey.shape, None, np.eye(2), "px", 1.0, caution)
+    marked = marked_in_picture(path, label)
+    return MaskFile(marked.mask, marked.mask.shape, None, np.eye(2), "px", 1.0, marked.cautions)
 
 
 def _read_volume(path: Path, label: int | None) -> MaskFile:
-    """NIfTI, 2D or 3D, read plane by plane: beside the mask, at most 128 MiB of values are held."""
+    """NIfTI, 2D or 3D."""
     stored = read_stored(path)
     if stored.volumes > 1:
         raise UnreadableFile(
@@ -345,33 +350,5 @@ def _read_volume(path: Path, label: int | None) -> MaskFile:
         )
     if stored.dtype.names:
         raise UnreadableFile(f"{path}: expected a 2D or 3D mask, found {by(stored.shape)} of colours")
-    mask = empty_mask(path, stored.space)
-    read = read_planes(path, 2)
-    labels: set[int] | None = set()
-    for number in range(stored.space[2]):
-        values = read(number)
-        mask[:, :, number] = values > 0 if label is None else values == label
-        if label is None and labels is not None:
-            more = _labels(values[mask[:, :, number]])
-            labels = None if more is None else labels | more
-    return _volume(mask, stored.affine_mm, stored.space, _labels_caution(labels))
-
-
-def _labels(values: NDArray[Any]) -> set[int] | None:
-    """Which whole numbers there are among values above 0; None: there are others."""
-    if not values.size:
-        return set()
-    low, high = float(values.min()), float(values.max())
-    if low == high and low.is_integer():
-        return {int(low)}
-    if values.dtype.kind not in "iub" and not (np.isfinite(values) & (values == np.rint(values))).all():
-        return None
-    whole = values.astype(np.int64)
-    found = np.flatnonzero(np.bincount(whole)) if high < _FEW_LABELS else np.unique(whole)
-    return set(found.tolist())
-
-
-def _labels_caution(labels: set[int] | None) -> str | None:
-    if labels is None:
-        return "its values are no whole numbers: all above 0 count as foreground"
-    return f"{len(labels)} labels taken together as foreground" if len(labels) > 1 else None
+    marked = marked_in_volume(stored, label)
+    return _volume(marked.mask, stored.affine_mm, stored.space, marked.cautions)

@@ -16,7 +16,6 @@ from vlsmctl.intervals import bootstrap_interval
 Numbers = Sequence[float] | NDArray[np.float64]
 
 EXACT_UP_TO = 50  # differences other than zero; above, the normal approximation is as good
-FEWEST_PAIRS = 6  # with fewer, p cannot be below 0.05: 2 / 2**5 = 0.0625
 _ROUNDING = 12  # digits, of the largest value compared, below which a difference is one of arithmetic
 
 

@@ -14,8 +14,9 @@ ADAPTER = "adapter.safetensors"
 RUN = "run.json"
 STATE = Path("state") / "last.safetensors"
 METRICS = "metrics.jsonl"
+EVALUATIONS = "eval"  # the folder of a run's evaluations
 LATEST = "latest"
-_HINT = "train one (vlsmctl train --preset NAME), or name one: --run FOLDER"
+_HINT = "train one (vlsmctl train --preset NAME), or name the folder of one"
 
 
 def new_run(runs: Path, name: str, seed: int) -> Path:

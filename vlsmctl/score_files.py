@@ -17,6 +17,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -44,16 +45,18 @@ def write_scores(folder: Path, scores: Scores, summary: Mapping[str, Any]) -> No
     """`scores.csv` and `summary.json`, each whole or not there at all; never one beside another's.
 
     scores.csv has `COLUMNS`, then a column for each further one of the pairs, in full precision. Files
-    below the folder are named relative to it, so that it may be moved; others by their whole path.
+    below the folder, and, where that lies below the working directory, all below it, are named relative to
+    the folder, so that both may be moved and tell nothing of whose they are; others by their whole path.
     `CasePair.error` has no column of its own: it is the note.
     """
     further = sorted({name for row in scores.rows for name in row.pair.columns})
     (folder / SUMMARY).unlink(missing_ok=True)  # killed from here on, there is no summary of other rows
-    own = folder.absolute()
+    own = folder.resolve()  # ".." leads out of where it really is, not out of a link to it
+    places = (own, *([here] if own.is_relative_to(here := Path.cwd()) else []))
     write_csv(
         folder / SCORES,
         [*COLUMNS, *(FURTHER + _escape(name) for name in further)],
-        (_cells(row, own, further) for row in scores.rows),
+        (_cells(row, places, further) for row in scores.rows),
     )
     write_json(folder / SUMMARY, summary)
 
@@ -158,7 +161,7 @@ def _unescape(text: str) -> str:
     return _ESCAPED.sub(lambda found: chr(int(found[1], 16)), text)
 
 
-def _cells(row: Row, own: Path, further: Sequence[str]) -> list[Any]:
+def _cells(row: Row, places: Sequence[Path], further: Sequence[str]) -> list[Any]:
     """In the order of `COLUMNS`, then the further ones."""
     pair = row.pair
     return [
@@ -166,21 +169,30 @@ def _cells(row: Row, own: Path, further: Sequence[str]) -> list[Any]:
         to_cell(pair.group), row.size_class, row.outcome,
         *(repr(float(row.scores[name])) if row.scores else "" for name in METRICS),
         row.hd95_inf, row.unit, SIZE_UNITS.get(str(row.unit)), row.target_foreground,
-        row.predicted_foreground, row.elements, _file_cell(pair.prediction, own), pair.prediction_label,
-        _file_cell(pair.target, own), pair.target_label, _file_cell(pair.image, own), to_cell(row.note),
+        row.predicted_foreground, row.elements, _file_cell(pair.prediction, places), pair.prediction_label,
+        _file_cell(pair.target, places), pair.target_label, _file_cell(pair.image, places),
+        to_cell(row.note),
         *(to_cell(pair.columns.get(name)) for name in further),
     ]  # fmt: skip
 
 
-def _file_cell(path: Path | None, own: Path) -> str:
+def _file_cell(path: Path | None, places: Sequence[Path]) -> str:
+    """places: the folder of the scores, and others in which files are named relative to it."""
     if path is None:
         return ""
-    absolute = path.absolute()
-    if absolute.is_relative_to(own):
-        below = absolute.relative_to(own)
-        if ".." not in below.parts:  # which leads out of the folder again
-            return to_cell(below.as_posix())
+    absolute = Path(os.path.abspath(path))  # noqa: PTH100 (a link to a file is not to be followed)
+    absolute = _really(absolute.parent) / absolute.name
+    if any(absolute.is_relative_to(place) for place in places):
+        return to_cell(Path(os.path.relpath(absolute, places[0])).as_posix())
     return to_cell(absolute.as_posix())
+
+
+@lru_cache(maxsize=256)
+def _really(folder: Path) -> Path:
+    try:
+        return folder.resolve()
+    except (OSError, ValueError):  # a name that no file here can have
+        return folder
 
 
 def _checked(headings: Sequence[str]) -> Sequence[str]:
@@ -210,7 +222,7 @@ def _row(line: Mapping[str, str], folder: Path, share: Callable[[str], str | Non
     pair = CasePair(
         id=from_cell(line["id"]) or "",
         prediction=_file(line["prediction"], folder),
-        target=folder / (from_cell(line["target"]) or ""),
+        target=_file(line["target"], folder) or folder,
         group=share(line["group"]),
         prompt=share(line["prompt"]),
         prompt_key=share(line["prompt_key"]),
@@ -234,6 +246,11 @@ def _row(line: Mapping[str, str], folder: Path, share: Callable[[str], str | Non
     )
     if scores and not whole:
         raise ValueError("some scores, counts or the unit are missing")
+    for name, score in scores.items():
+        most = 1.0 if METRICS[name].measures == "share" else inf
+        least = -inf if name == "volume_error" else 0.0
+        if score < least or score > most:
+            raise ValueError(f"expected {METRICS[name].label} within its range, found {score}")
     if row.outcome != line["outcome"]:
         raise ValueError(f"expected the outcome {row.outcome}, by the scores; found {line['outcome']!r}")
     return row
@@ -241,7 +258,7 @@ def _row(line: Mapping[str, str], folder: Path, share: Callable[[str], str | Non
 
 def _file(cell: str, folder: Path) -> Path | None:
     name = from_cell(cell)
-    return None if name is None else folder / name
+    return None if name is None else Path(os.path.normpath(_really(folder) / name))
 
 
 def _whole(cell: str) -> int | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -13,21 +13,28 @@ import torch
 
 from vlsmctl import runs
 from vlsmctl.config import Preset
-from vlsmctl.datasets.manifest import Manifest, Record, data_folder, read_manifest
+from vlsmctl.datasets.attributes import WORDS
+from vlsmctl.datasets.manifest import (
+    Manifest,
+    Record,
+    columns_of,
+    data_folder,
+    data_set_of,
+    read_manifest,
+)  # fmt: skip
 from vlsmctl.datasets.prompts import askable, choose_prompt, prompt_keys
 from vlsmctl.errors import UsageError
 from vlsmctl.evaluation import USUAL_TOLERANCE, Progress, Scores, Tolerance, score_cases
+from vlsmctl.files import remove, write_json
 from vlsmctl.pairing import CasePair
 from vlsmctl.predictor import Cut, Predictor, predictor_from_run, usual_cut
-from vlsmctl.score_files import read_scores, read_summary, write_scores
+from vlsmctl.score_files import SUMMARY, read_scores, read_summary, write_scores
 from vlsmctl.sensitivity import measure
-from vlsmctl.split_masks import Question, RecordMask, predict_records
+from vlsmctl.split_masks import Question, RecordMask, Tick, predict_records
 from vlsmctl.summary import PROTOCOLS, summarise
 
 MASKS, SENSITIVITY = "masks", "sensitivity"  # folders of an evaluation's masks
 EVALUATIONS = "eval"  # the folder of a run's evaluations
-Tick = Callable[[Iterable[Record], str], Iterable[Record]]
-_FROM_MASKS = ("count", "size", "place", "shape", "colour")
 
 
 @dataclass(frozen=True)
@@ -68,20 +75,23 @@ def score_run(
     weights: Path | None = None,
     force: bool = False,
     workers: int | None = None,
+    command: Sequence[str] = (),
     tick: Tick = lambda records, title: records,
     progress: Progress | None = None,
 ) -> Scored:
     """Predicts the split with the run's adapter and scores the masks; where all prompts are asked, measures
     besides how much the model reads them.
 
-    out: where masks and scores go; None: below the run's `eval/`. Raises UsageError, MissingWeights.
+    out: where masks and scores go; None: below the run's `eval/`. command: what was typed, to be written
+    down. Raises UsageError, MissingWeights.
     """
     document = runs.read_run(run)
     manifest, asked = data_of_run(document, asked.data), completed(document, asked)
     predictor = predictor_from_run(run, device=device, weights=weights, force=force)
+    about = {**_about_run(run, document, manifest, asked), "command": list(command)}
     return score_split(
-        predictor, manifest, asked, out or evaluation_folder(run, manifest, asked),
-        seed=document["seed"], about=_about_run(run, document, manifest, asked), batch_size=batch_size,
+        predictor, manifest, asked, out or evaluation_folder(run, document, facts_of(manifest), asked),
+        seed=document["seed"], about=about, batch_size=batch_size,
         workers=workers, tick=tick, progress=progress,
     )  # fmt: skip
 
@@ -101,6 +111,7 @@ def score_split(
 ) -> Scored:
     """As `score_run`, for any model. asked: with `prompts`. about: what is known besides."""
     cut, choice = cut_of(predictor, asked), str(asked.prompts)
+    remove(folder / SUMMARY)  # of an earlier run, whose masks are now replaced
     pairs = predict_split(
         predictor,
         manifest,
@@ -114,13 +125,16 @@ def score_split(
     )
     scores = score_cases(pairs, workers=workers, progress=progress, tolerance=asked.tolerance)
     told = {**_about(predictor, manifest, asked, cut, seed), **about}
-    summary = summarise(scores, by=asked.by, about=told, protocol=asked.protocol)
+    summary = summarise(
+        scores, by=asked.by, about=told, protocol=asked.protocol, not_asked=not_asked(manifest, asked)
+    )
+    write_scores(folder, scores, summary)
     if choice == "all":
         summary["sensitivity"] = measure(
             predictor, manifest, manifest.split(asked.split), seed, folder / SENSITIVITY,
             batch_size=batch_size, tick=tick,
         ).document  # fmt: skip
-    write_scores(folder, scores, summary)
+        write_json(folder / SUMMARY, summary)
     return Scored(folder, scores, summary)
 
 
@@ -132,16 +146,39 @@ def completed(document: Mapping[str, Any], asked: Asked) -> Asked:
 def scored_before(run: Path, asked: Asked) -> Scored | None:
     """What an earlier `score_run` wrote where masks, data and rules are the same; None: there is none."""
     document = runs.read_run(run)
-    manifest, asked = data_of_run(document, asked.data), completed(document, asked)
-    folder = evaluation_folder(run, manifest, asked)
+    data, asked = _data_facts(document, asked.data), completed(document, asked)
+    folder = evaluation_folder(run, document, data, asked)
     try:
         summary, scores = read_summary(folder), read_scores(folder)
         adapter = hashlib.sha256((run / runs.ADAPTER).read_bytes()).hexdigest()
     except (UsageError, OSError):
         return None
-    wanted = {**_asked_for(manifest, asked), "adapter_sha256": adapter}
+    wanted = {**_asked_for(data, asked), "adapter_sha256": adapter}
     same = all(summary["about"].get(name) == value for name, value in wanted.items())
     return Scored(folder, scores, summary) if same and scores.tolerance == asked.tolerance else None
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """Which data set is meant: its name, and the hash of its manifest."""
+
+    name: str
+    manifest_sha256: str
+
+
+def facts_of(manifest: Manifest) -> DataFacts:
+    return DataFacts(manifest.folder.resolve().name, manifest.hash)
+
+
+def _data_facts(document: Mapping[str, Any], data: Path | None) -> DataFacts:
+    """Of the data set that a run is to be scored on; where its own is not there any more, as written
+    down. Raises UsageError."""
+    try:
+        return facts_of(data_of_run(document, data))
+    except UsageError:
+        if data is not None:
+            raise
+        return DataFacts(Path(document["data"]["folder"]).name, document["data"]["manifest_sha256"])
 
 
 def data_of_run(document: Mapping[str, Any], data: Path | None) -> Manifest:
@@ -151,11 +188,16 @@ def data_of_run(document: Mapping[str, Any], data: Path | None) -> Manifest:
     return read_manifest(data_folder(data, document["preset"]["data"]))
 
 
-def evaluation_folder(run: Path, manifest: Manifest, asked: Asked) -> Path:
-    """Where an evaluation of a run goes: eval/kvasir-test-random."""
-    parts = [manifest.folder.resolve().name, asked.split, str(asked.prompts)]
+def evaluation_folder(run: Path, document: Mapping[str, Any], data: DataFacts, asked: Asked) -> Path:
+    """Where an evaluation of a run goes: eval/kvasir-test-random; with other rules elsewhere."""
+    parts = [data.name, asked.split, str(asked.prompts)]
     parts += [] if asked.protocol == "default" else [asked.protocol]
     parts += [] if asked.presence is None else [f"presence{asked.presence:g}"]
+    usual, tolerance = USUAL_TOLERANCE, asked.tolerance
+    parts += [] if tolerance.px == usual.px else [f"{tolerance.px:g}px"]
+    parts += [] if tolerance.mm == usual.mm else [f"{tolerance.mm:g}mm"]
+    own = data.manifest_sha256 == document["data"]["manifest_sha256"]
+    parts += [] if own else [data.manifest_sha256[:8]]
     return run / EVALUATIONS / "-".join(parts)
 
 
@@ -193,7 +235,7 @@ def predict_split(
     if choice not in ("random", "all", *there):
         known = ", ".join(("random", "all", *there))
         raise UsageError(f"no prompt {choice!r} in {manifest.folder}; there is: {known}")
-    keys = there if choice == "all" else [choice]
+    keys = _keys(manifest, choice)
 
     def ask(record: Record) -> list[Question]:
         return [
@@ -214,6 +256,20 @@ def predict_split(
     return [pair_of(one, manifest) for one in found]
 
 
+def _keys(manifest: Manifest, choice: str) -> list[str]:
+    return prompt_keys(manifest) if choice == "all" else [choice]
+
+
+def not_asked(manifest: Manifest, asked: Asked) -> dict[str, int]:
+    """Of each prompt key that some pictures of the split do not have, how many, which are in no mean."""
+    records = manifest.split(asked.split)
+    left_out = {
+        key: sum(not askable(record, key) for record in records)
+        for key in _keys(manifest, str(asked.prompts))
+    }
+    return {key: count for key, count in left_out.items() if count}
+
+
 def pair_of(found: RecordMask, manifest: Manifest) -> CasePair:
     """The mask of a record beside the true one."""
     record = found.record
@@ -226,22 +282,16 @@ def pair_of(found: RecordMask, manifest: Manifest) -> CasePair:
         prompt_key=found.question.key or None,
         error=found.error,
         image=manifest.folder / record.image,
-        data_set=str(record.attributes.get("dataset") or manifest.folder.resolve().name),
+        data_set=data_set_of(record, manifest),
         columns=columns_of(record),
     )
 
 
-def columns_of(record: Record) -> dict[str, str]:
-    """What a record may be told apart by: its split, its size, and its attributes."""
-    told = {"split": record.split, "width": record.width, "height": record.height, **record.attributes}
-    return {name: str(value) for name, value in told.items() if isinstance(value, str | int | float | bool)}
-
-
-def _asked_for(manifest: Manifest, asked: Asked) -> dict[str, Any]:
+def _asked_for(data: DataFacts, asked: Asked) -> dict[str, Any]:
     """What scores hang on besides the adapter."""
     return {
-        "data": manifest.folder.resolve().name,
-        "manifest_sha256": manifest.hash,
+        "data": data.name,
+        "manifest_sha256": data.manifest_sha256,
         "split": asked.split,
         "prompts": asked.prompts,
         "protocol": asked.protocol,
@@ -253,7 +303,7 @@ def _asked_for(manifest: Manifest, asked: Asked) -> dict[str, Any]:
 def _about(predictor: Predictor, manifest: Manifest, asked: Asked, cut: Cut, seed: int) -> dict[str, Any]:
     """What was scored, so that it can be said and done again."""
     return {
-        **_asked_for(manifest, asked),
+        **_asked_for(facts_of(manifest), asked),
         "data_folder": str(manifest.folder.resolve()),
         "prompts_from_masks": _from_masks(manifest) and asked.prompts not in ("p0", "p1"),
         "model": predictor.name,
@@ -275,7 +325,7 @@ def _about_run(run: Path, document: Mapping[str, Any], manifest: Manifest, asked
         "trained_on": preset.data,
         "trained_manifest_sha256": document["data"]["manifest_sha256"],
         "trained_pictures": trained_pictures(document, manifest, asked.split),
-        "paper": paper_of(preset, manifest, asked.split),
+        "paper": paper_of(preset, manifest, asked),
     }
 
 
@@ -292,22 +342,27 @@ def trained_pictures(document: Mapping[str, Any], manifest: Manifest, split: str
     return sum(record.sha256 in seen for record in manifest.split(split))
 
 
-def paper_of(preset: Preset, manifest: Manifest, split: str) -> dict[str, Any] | None:
-    """The published scores to lay beside those of this run, on this data set; None where there are none."""
+def paper_of(preset: Preset, manifest: Manifest, asked: Asked) -> dict[str, Any] | None:
+    """The published scores to lay beside those of this run, on this data set; None where there are none.
+    comparable: whether they were made by the same protocol and prompts."""
     row, name = preset.paper_row, manifest.folder.resolve().name
-    if row is None or name != preset.data or split != "test":
+    if row is None or (name, asked.split) != (preset.data, "test") or asked.prompts == "all":
         return None
     remarks = preset.paper.remarks_on(row)
     if preset.model != "clipseg":
         remarks.append(f"the published model is CLIPSeg, this one is {preset.model}")
     if manifest.info.get("protocol") != "medvlsm":
         remarks.append(f"{name} was not prepared with the published split (--protocol medvlsm)")
+    comparable = (asked.protocol, asked.prompts) == ("paper", "random")
+    if not comparable:
+        remarks.insert(0, "the published protocol is --protocol paper --prompts random")
     figures = preset.paper.scores[row].model_dump()
-    return {"row": row, **figures, "source": preset.paper.source, "remarks": remarks}
+    source = preset.paper.source
+    return {"row": row, **figures, "comparable": comparable, "source": source, "remarks": remarks}
 
 
 def _from_masks(manifest: Manifest) -> bool:
     """Whether prompts hold words that were taken from the true masks."""
     made_of = str(manifest.info.get("templates"))
     published = bool(manifest.info.get("annotations") or manifest.info.get("members"))
-    return published or any(f"{{{word}}}" in made_of for word in _FROM_MASKS)
+    return published or any(f"{{{word}}}" in made_of for word in WORDS)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from math import isfinite
@@ -15,18 +15,20 @@ import numpy as np
 from vlsmctl.datasets.altered import LABELS, RIGHT, SetFacts, questions, set_facts
 from vlsmctl.datasets.manifest import Manifest, Record
 from vlsmctl.errors import UnreadableFile
-from vlsmctl.intervals import bootstrap_interval
-from vlsmctl.mask_files import read_pair, shown
+from vlsmctl.files import shown
+from vlsmctl.intervals import RULE, bootstrap_interval, units
+from vlsmctl.mask_files import read_pair
 from vlsmctl.metrics import Comparison, Mask, dice
 from vlsmctl.predictor import Predictor, usual_cut
-from vlsmctl.split_masks import Question, RecordMask, predict_records
+from vlsmctl.split_masks import Question, RecordMask, Tick, predict_records
 
 QUESTION = "Does this model read?"
 LIMIT = 200  # pictures
 MARGIN = 0.05  # of Dice: a smaller change is none
 FLOOR = 0.1  # mean Dice of the right prompt below which nothing can fall by much
 SAME = 0.8  # mean Dice between masks below which they are others
-FEWEST = 5  # patients, sequences or pictures: with fewer, an interval says too little
+FEWEST = 10  # patients, sequences or pictures: with fewer, an interval says too little
+CONTROL = "paraphrase"  # what the fall with a wrong prompt must exceed
 
 RULES = {
     "pictures": "those in which a target is marked and that have a prompt; where there are more than the "
@@ -43,15 +45,19 @@ RULES = {
     "change": "mean of the differences in Dice to the right prompt, picture by picture",
     "same mask": "mean Dice between the mask of a prompt and that of the right prompt: 1 where the words "
     "changed nothing",
-    "interval": "95 % percentile bootstrap of the mean, 2000 resamples of patients or sequences where "
-    "known, else of pictures",
-    "verdict": f"reads: Dice falls by more than {MARGIN:g} and the interval excludes 0; does not read: "
+    "interval": f"{RULE}; a case is a picture",
+    "beyond other words": "mean of the differences in Dice, and in same mask, between a wrong prompt and "
+    "the same in other words, picture by picture: what comes of the meaning, not of any change of words",
+    "verdict": f"reads: Dice falls by more than {MARGIN:g}, compared with the right prompt and with the "
+    "same in other words, and both intervals exclude 0; does not read: "
     f"the whole interval lies within +-{MARGIN:g} and same mask is at least {SAME:g}; reacts, but not as "
     f"meant: Dice rises by more than {MARGIN:g} and the interval excludes 0, or Dice does not change but "
-    f"same mask is below {SAME:g}; cannot be told: all else, and with fewer than {FEWEST} patients, "
+    f"same mask is below {SAME:g}; and same mask is below that of other words by more than {MARGIN:g}, and "
+    "the interval excludes 0; cannot be told, other words do as much: Dice falls or the mask is another, "
+    f"but not beyond other words; cannot be told: all else, and with fewer than {FEWEST} patients, "
     "sequences or pictures to resample, and where the mean Dice of the right prompt is below "
     f"{FLOOR:g}, so that it cannot fall by much; for other words and for an empty prompt the same goes by "
-    "other names",
+    "other names, without the comparison with other words",
 }
 _NOUNS = {"other-class": "class", "wrong-place": "place", "wrong-size": "size"}
 _VERDICTS = {
@@ -67,6 +73,8 @@ _VERDICTS = {
     },
 }
 _UNKNOWN = "cannot be told"
+_AS_MUCH = "cannot be told: other words do as much"
+_WHY = "other words for the same change its masks as much"
 _IS = {word: f"is {word}" for word in ("robust", "not robust")}
 _WITH = {
     "class-alone": "the class alone",
@@ -76,7 +84,6 @@ _WITH = {
     "wrong-place": "a wrong place",
     "wrong-size": "a wrong size",
 }
-Tick = Callable[[Iterable[Record], str], Iterable[Record]]
 Row = dict[str, Any]
 
 
@@ -119,8 +126,9 @@ def measure(
     folder: masks go to KEY/ID.png below it. tick: wraps the records as they are asked.
 
     The document's rows, one a question: key, label, example (the prompt, of a picture that has most of the
-    questions), n, and dice, difference, agreement, each {mean, interval} or None ([None, None]: unknown),
-    and verdict (None: none is due). Pictures that cannot be read are counted, named, and in no mean.
+    questions), n, and dice, difference, agreement, beyond and agreement_beyond (of wrong prompts: their
+    differences to other words), each {mean, interval} or None ([None, None]: unknown), and verdict (None:
+    none is due). Pictures that cannot be read are counted, named, and in no mean.
     """
     with_target = [record for record in records if record.foreground > 0]
     asked = _asked(with_target, set_facts(manifest), seed, limit)
@@ -186,9 +194,12 @@ def _overlap(one: Mask, other: Mask) -> float:
 def _counts(
     done: Sequence[_Picture], failed: Sequence[tuple[str, str]], with_target: int, seed: int, limit: int
 ) -> dict[str, Any]:
+    drawn = {each.unit for each in done}
+    grouped = any(unit.startswith("group ") for unit in drawn)
     return {
         "n_pictures": len(done),
-        "n_groups": len({each.unit for each in done}),
+        "n_groups": len(drawn),
+        "resampled_units": units(len(drawn), grouped=grouped, alone="picture"),
         "n_with_target": with_target,
         "n_failed": len(failed),
         "failed": [{"id": name, "reason": reason} for name, reason in failed],
@@ -214,23 +225,29 @@ def _rows(pictures: Sequence[_Picture]) -> Iterator[Row]:
         asked = [each for each in pictures if key in each.dice]
         if not asked or richest is None:
             continue
-        units, altered = [each.unit for each in asked], key != RIGHT
+        altered = asked if key != RIGHT else []
+        controlled = [each for each in asked if key in _NOUNS and CONTROL in each.dice]
         row: Row = {
             "key": key,
             "label": label,
             "example": richest.prompts.get(key, asked[0].prompts[key]),
             "n": len(asked),
-            "dice": _mean([each.dice[key] for each in asked], units),
-            "difference": _mean([each.dice[key] - each.dice[RIGHT] for each in asked], units)
-            if altered
-            else None,
-            "agreement": _mean([each.agreement[key] for each in asked], units) if altered else None,
+            "dice": _mean([each.dice[key] for each in asked], asked),
+            "difference": _mean([each.dice[key] - each.dice[RIGHT] for each in altered], altered),
+            "agreement": _mean([each.agreement[key] for each in altered], altered),
+            "beyond": _mean([each.dice[key] - each.dice[CONTROL] for each in controlled], controlled),
+            "agreement_beyond": _mean(
+                [each.agreement[key] - each.agreement[CONTROL] for each in controlled], controlled
+            ),
         }
         yield {**row, "verdict": _verdict(key, row, asked) if altered else None}
 
 
-def _mean(values: Sequence[float], units: Sequence[str]) -> dict[str, Any]:
-    ends = bootstrap_interval(values, units)
+def _mean(values: Sequence[float], pictures: Sequence[_Picture]) -> dict[str, Any] | None:
+    """values: one a picture."""
+    if not values:
+        return None
+    ends = bootstrap_interval(values, [each.unit for each in pictures])
     return {"mean": float(np.mean(values)), "interval": [end if isfinite(end) else None for end in ends]}
 
 
@@ -242,7 +259,22 @@ def _verdict(key: str, row: Row, pictures: Sequence[_Picture]) -> str | None:
     right = float(np.mean([each.dice[RIGHT] for each in pictures]))
     too_low = right < FLOOR and effect != "reacts"
     too_few = len({each.unit for each in pictures}) < FEWEST
-    return _UNKNOWN if too_low or too_few else _VERDICTS[key].get(effect, _UNKNOWN)
+    if too_low or too_few:
+        return _UNKNOWN
+    if key in _NOUNS and effect in ("falls", "reacts") and not _beyond_other_words(row, effect):
+        return _AS_MUCH
+    return _VERDICTS[key].get(effect, _UNKNOWN)
+
+
+def _beyond_other_words(row: Row, effect: str) -> bool:
+    """Whether a wrong prompt lowers Dice, or changes the mask, by more than any change of words does."""
+    found = row["beyond" if effect == "falls" else "agreement_beyond"]
+    return found is not None and _falls(found)
+
+
+def _falls(difference: Mapping[str, Any]) -> bool:
+    high = difference["interval"][1]
+    return difference["mean"] < -MARGIN and high is not None and high < 0
 
 
 def _effect(row: Row) -> str:
@@ -250,7 +282,7 @@ def _effect(row: Row) -> str:
     mean, (low, high) = row["difference"]["mean"], row["difference"]["interval"]
     if low is None or high is None:
         return "unknown"
-    if mean < -MARGIN and high < 0:
+    if _falls(row["difference"]):
         return "falls"
     if mean > MARGIN and low > 0:
         return "reacts"
@@ -263,37 +295,41 @@ def _answer(rows: Mapping[str, Row]) -> str:
     """The headline."""
     if not rows:
         return "It cannot be told: no picture with a target and a prompt could be compared."
-    of: dict[str, list[str]] = {"falls": [], "same": [], "reacts": [], "unknown": []}
+    of: dict[str, list[str]] = {each: [] for each in ("falls", "same", "reacts", "as much", "unknown")}
     for key, noun in _NOUNS.items():
         if key in rows:
             of[_known(rows[key])].append(noun)
     if not any(of[effect] for effect in ("falls", "same", "reacts")):
-        return f"It cannot be told from {_pictures(rows[RIGHT]['n'])}."
+        why = f": {_WHY}" if of["as much"] else f" from {_pictures(rows[RIGHT]['n'])}"
+        return f"It cannot be told{why}."
     said = [
         f"it reads {_all(of['falls'])}" if of["falls"] else "",
         f"it reacts to {_all(of['reacts'])}, but not as meant" if of["reacts"] else "",
         f"it does not read {_all(of['same'])}" if of["same"] else "",
         f"of {_all(of['unknown'])} it cannot be told" if of["unknown"] else "",
+        f"of {_all(of['as much'])} it cannot be told, as {_WHY}" if of["as much"] else "",
     ]
-    whole = not (of["same"] or of["unknown"] or of["reacts"])
-    none = "Not as far as can be told" if of["unknown"] else "No"
-    word = ("Yes" if whole else "In part") if of["falls"] else none
-    return f"{word}: {'; '.join(filter(None, said))}.{_remarks(rows, reads=bool(of['falls']))}"
+    untold = of["unknown"] or of["as much"]
+    word = "In part" if of["same"] or of["reacts"] or untold else "Yes"
+    none = "Not as far as can be told" if untold else "No"
+    return f"{word if of['falls'] else none}: {'; '.join(filter(None, said))}.{_remarks(rows, of)}"
 
 
-def _remarks(rows: Mapping[str, Row], *, reads: bool) -> str:
+def _remarks(rows: Mapping[str, Row], of: Mapping[str, Sequence[str]]) -> str:
     """What keeps the headline honest."""
     said = ""
-    if "empty" in rows and not reads and _known(rows["empty"]) == "falls":
+    if of["as much"]:
+        return said
+    if "empty" in rows and not of["falls"] and _known(rows["empty"]) == "falls":
         said += " It needs some words, but not the right ones."
-    if "paraphrase" in rows and _known(rows["paraphrase"]) in ("falls", "reacts"):
+    if CONTROL in rows and _known(rows[CONTROL]) in ("falls", "reacts"):
         said += " But other words for the same change its masks too."
     return said
 
 
 def _known(row: Row) -> str:
-    """The effect of a row, where its verdict says that it is known."""
-    return "unknown" if row["verdict"] == _UNKNOWN else _effect(row)
+    """The effect of a row, where its verdict says that it is known, or why it is not."""
+    return {_UNKNOWN: "unknown", _AS_MUCH: "as much"}.get(row["verdict"]) or _effect(row)
 
 
 def _sentences(rows: Mapping[str, Row]) -> Iterator[str]:
@@ -315,6 +351,12 @@ def _sentence(key: str, row: Row) -> str:
     overlap = f"its masks overlap those of the right prompt by {row['agreement']['mean']:.3f}"
     if row["verdict"] is None:
         return f"{told}; {overlap}."
+    if row["beyond"] is not None:
+        beyond = row["beyond"]
+        told += f", compared with other words by {_signed(beyond['mean'])}"
+        told += _interval(beyond["interval"], signed=True)
+    if row["verdict"] == _AS_MUCH:
+        return f"{told}; {overlap}: what that means cannot be told, as {_WHY}."
     if row["verdict"] == _UNKNOWN:
         return f"{told}; {overlap}: what that means cannot be told from {_pictures(row['n'])}."
     return f"{told}; {overlap}: it {_IS.get(row['verdict'], row['verdict'])}."

@@ -16,6 +16,7 @@ from vlsmctl.models.tokens import distinct
 from vlsmctl.predictor import Cut, Picture, Predictor, encode, ready, segment
 
 T = TypeVar("T")
+Tick = Callable[[Iterable[Record], str], Iterable[Record]]  # shows progress over records
 
 
 @dataclass(frozen=True)

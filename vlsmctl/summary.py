@@ -15,8 +15,9 @@ import numpy as np
 from vlsmctl.datasets.attributes import SIZES
 from vlsmctl.errors import UsageError
 from vlsmctl.evaluation import NOTHING, SIZE_UNITS, Row, Scores, Tolerance
-from vlsmctl.intervals import bootstrap_interval
-from vlsmctl.mask_files import FOREGROUND_RULE, GRID_RULE, shown
+from vlsmctl.files import shown
+from vlsmctl.intervals import RULE, bootstrap_interval
+from vlsmctl.mask_files import FOREGROUND_RULE, GRID_RULE, NO_PREDICTION
 from vlsmctl.metrics import EMPTY_RULE, METRICS
 
 RULES = {
@@ -36,9 +37,8 @@ RULES = {
     "NSD": "normalised surface Dice: share of both surfaces within the tolerance of the other",
     "volume error": "predicted minus true area (px) or volume (ml); the mean of the signed one is a bias",
     "size class": "of the share of the image that the target covers: tiny below 0.1 %, small to 8 %, "
-    "medium to 30 %, large above; none for an empty target",
-    "interval": "95 % percentile bootstrap of the mean, 2000 resamples of patients or sequences "
-    "where known, else of cases",
+    "medium to 30 %, large above; empty for an empty target",
+    "interval": RULE,
 }
 PAPER_RULES = {
     "protocol": "as published (VLSM-Adapter, arXiv 2405.06196): threshold at the model's input size, then "
@@ -48,6 +48,7 @@ PAPER_RULES = {
 }
 PROTOCOLS = ("default", "paper")
 OUTCOMES = ("missed", "false_alarm", "both_empty", "failed")  # that a mean alone does not show
+NO_VALUE = "(none)"
 Group = Callable[[Row], str | None]
 # What results are always told apart by, where there is more than one
 USUAL: dict[str, Group] = {
@@ -63,11 +64,13 @@ def summarise(
     by: Sequence[str] = (),
     about: Mapping[str, Any] | None = None,
     protocol: str = "default",
+    not_asked: Mapping[str, int] | None = None,
 ) -> dict[str, Any]:
     """Counts, rules, failures, and the mean and interval of each metric, ready for JSON.
 
     metrics: see `summaries`. by: for each column (prompt, data_set, size_class, and those asked for) and
-    each of its values, `n`, the counts of outcomes, and `metrics`. about: what was scored, as given.
+    each of its values (`NO_VALUE` for cases without one), `n`, the counts of outcomes, and `metrics`.
+    about: what was scored, as given. not_asked: how many pictures have no prompt of a key.
 
     Raises UsageError: a column in `by` that no case has.
     """
@@ -78,7 +81,9 @@ def summarise(
         "protocol": protocol,
         **counts(rows),
         "n_without_prediction": sum(row.pair.prediction is None for row in done),
+        "n_not_asked": sum((not_asked or {}).values()),
         "n_groups": len(set(resampled(done))),
+        "grouped": any(row.pair.group is not None for row in done),
         "units": dict(sorted(units.items())),
         "mixed_units": len(units) > 1,
         "tolerance": {"px": scores.tolerance.px, "mm": scores.tolerance.mm},
@@ -87,9 +92,11 @@ def summarise(
             name: _told_apart(rows, group, scores.tolerance, protocol)
             for name, group in _columns(rows, by).items()
         },
+        "not_asked": dict(not_asked or {}),
         "rules": {**RULES, **(PAPER_RULES if protocol == "paper" else {})},
         "failed": [_named(row) for row in rows if not row.scores],
         "cautions": [_named(row) for row in done if row.note],
+        "caution_kinds": caution_kinds(done),
         "extra_predictions": [shown(path.as_posix()) for path in scores.extra],
     }
 
@@ -141,9 +148,7 @@ def _told_apart(
 ) -> dict[str, dict[str, Any]]:
     members: dict[str, list[Row]] = {}
     for row in rows:
-        value = group(row)
-        if value is not None:
-            members.setdefault(value, []).append(row)
+        members.setdefault(group(row) or NO_VALUE, []).append(row)
     return {
         value: {
             **counts(members[value]),
@@ -158,6 +163,18 @@ def _in_order(value: str) -> tuple[int, list[tuple[int, str]]]:
     size = (NOTHING, *SIZES).index(value) if value in (NOTHING, *SIZES) else -1
     parts = [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", value)]
     return size, parts
+
+
+def caution_kinds(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """What is to be known of several cases: n, the text of one of them, and its id; the most frequent
+    first. Texts that differ in numbers alone are one kind."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    for row in rows:
+        for text in (row.note or "").split("; "):
+            if text and text != NO_PREDICTION:
+                found.setdefault(re.sub(r"\d+(\.\d+)?", "0", text), []).append((text, row.pair.id))
+    kinds = sorted(found.values(), key=len, reverse=True)
+    return [{"n": len(cases), "text": cases[0][0], "id": cases[0][1]} for cases in kinds]
 
 
 def summaries(rows: Sequence[Row], tolerance: Tolerance, protocol: str) -> dict[str, dict[str, Any]]:

@@ -42,8 +42,9 @@ def printed(document: dict[str, Any]) -> str:
     return stream.getvalue()
 
 
-def cells(text: str, heading: str) -> list[str]:
-    (line,) = (line for line in text.splitlines() if re.match(rf"│ {heading} ", line))
+def cells(text: str, heading: str, table: int = 0) -> list[str]:
+    """Of a row, in the table that has the row as the first, or another that has it."""
+    line = [line for line in text.splitlines() if re.match(rf"│ {heading} ", line)][table]
     return [cell.strip() for cell in line.strip("│").split("│")]
 
 
@@ -55,8 +56,13 @@ def test_two_runs_in_80_columns() -> None:
     assert cells(text, "Dice") == ["Dice", "+0.100", "+0.100 to +0.100", "<0.001", "<0.001", "30 / 0 / 0"]
     assert cells(text, "HD95") == ["HD95 (px)", "-9.0", "-9.0 to -9.0", "<0.001", "<0.001", "30 / 0 / 0"]
     assert "none -> dense" in text
-    assert "tested by 30 cases" in text
-    assert "better: dense in Dice, IoU, HD95 (px)" in text
+    said = " ".join(text.split())
+    assert "tested by 30 cases, which the intervals resample" in said
+    assert "95 % intervals resample 30 cases" in said
+    assert "better: dense, in Dice, the primary metric (p corrected for the pairs of runs)" in said
+    assert "each corrected for the pairs of runs alone: dense in IoU, HD95 (px)" in said
+    assert cells(text, "dense")[:2] == ["dense", "0.603"]
+    assert cells(text, "dense", 1) == ["dense", "30", "0", "0", "0", "0"]
 
 
 def test_names_are_never_markup_and_never_cut() -> None:
@@ -74,7 +80,9 @@ def test_names_are_never_markup_and_never_cut() -> None:
 def test_no_difference_and_no_interval_are_said() -> None:
     text = printed(compare_scores([("a", scores(0, 1)), ("b", scores(0, 1))]).document)
     assert cells(text, "Dice")[1:5] == ["0.000", "unknown", "1.000", "1.000"]
-    assert "neither is better" in text
+    assert "95 % intervals are unknown from 1 case" in " ".join(text.split())
+    assert "resample" not in text
+    assert "neither is better in Dice, the primary metric" in text
     assert "note: too few to tell: with 1 cases" not in text
     assert "note: too few to tell" in text
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -157,8 +158,8 @@ def test_results_are_told_apart_by_any_column(at_home: Path, tmp_path: Path) -> 
     assert {"group", "split", "size"} <= set(document["by"])
     assert document["by"]["split"]["test"]["n"] == document["n"] == 4
     by_size = document["by"]["size"]
-    assert sum(part["n"] for part in by_size.values()) <= 4
-    assert set(by_size) <= {row["by_size"] for row in _rows(tmp_path)}
+    assert sum(part["n"] for part in by_size.values()) == 4
+    assert set(by_size) == {row["by_size"] or "(none)" for row in _rows(tmp_path)}
     answer = vlsmctl("eval", "--by", "plaze", "--out", tmp_path, code=2)
     assert "'place'" in error_line(answer)
 
@@ -234,3 +235,108 @@ def test_another_data_set(at_home: Path, here: Path) -> None:
     assert "trained on phantom, scored on other" in answer.err
     assert "on 8 of these pictures" in answer.err
     assert {row["data_set"] for row in _rows(here / "scores")} == {"other"}
+
+
+def test_pictures_without_the_prompt_are_counted(at_home: Path, here: Path) -> None:
+    from vlsmctl.datasets.manifest import read_manifest, write_manifest
+
+    shutil.copytree(at_home / "data" / "phantom", here / "data")
+    manifest = read_manifest(here / "data")
+    first = next(record.id for record in manifest.split("test") if record.foreground)
+    records = [
+        replace(record, prompts={key: text for key, text in record.prompts.items() if key != "p3"})
+        if record.id == first
+        else record
+        for record in manifest.records
+    ]
+    info = {key: value for key, value in manifest.info.items() if key != "manifest_hash"}
+    write_manifest(here / "data", records, info)
+    run = (at_home / "runs" / "latest").resolve()
+    answer = vlsmctl("eval", run, "--data", here / "data", "--prompts", "p3", "--json", "--out", here / "s")
+    assert (answer.document["n"], answer.document["not_asked"]) == (3, {"p3": 1})
+    assert "1 pictures have no prompt p3" in answer.err
+
+
+def test_evaluations_with_other_rules_or_data_do_not_replace_each_other(at_home: Path, here: Path) -> None:
+    run = here / "run"
+    shutil.copytree((at_home / "runs" / "latest").resolve(), run, ignore=shutil.ignore_patterns("eval"))
+    prepare("phantom", None, here / "other", seed=7, counts=(2, 2, 2))
+    folders = {
+        vlsmctl("eval", run, "--no-report", "--json", *more).document["folder"]
+        for more in ([], ["--tolerance", "5px"], ["--data", here / "other"], ["--protocol", "paper"],
+                     ["--presence", "0.5"], ["--prompts", "p1"])
+    }  # fmt: skip
+    assert len(folders) == len(list((run / "eval").iterdir())) == 6
+    for kept in folders:
+        assert (Path(kept) / "summary.json").is_file()
+
+
+def test_other_masks_do_not_replace_scores(here: Path) -> None:
+    pred, gt = _folders(here)
+    for _ in range(2):
+        vlsmctl("eval", "--pred", pred, "--gt", gt)
+    shutil.copytree(pred, here / "better")
+    answer = vlsmctl("eval", "--pred", here / "better", "--gt", gt, code=2)
+    assert "--out" in answer.err
+    about = json.loads((here / "eval" / "summary.json").read_text())["about"]
+    assert about["predictions"] == str(pred)
+    assert about["command"] == ["vlsmctl", "eval", "--pred", str(pred), "--gt", str(gt)]
+    vlsmctl("eval", "--pred", here / "better", "--gt", gt, "--out", here / "b", "--no-report")
+    vlsmctl("eval", "--compare", here / "eval", here / "b")
+    answer = vlsmctl("eval", "--compare", here / "eval", here / "b", "--split", "val", code=2)
+    assert "--split" in error_line(answer)
+    assert "--by" in error_line(vlsmctl("eval", "--compare", "x", "y", "--by", "size", code=2))
+
+
+def test_an_evaluation_that_is_stopped_leaves_no_old_summary(
+    at_home: Path, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whose masks are replaced by then."""
+    run = here / "run"
+    shutil.copytree((at_home / "runs" / "latest").resolve(), run, ignore=shutil.ignore_patterns("eval"))
+    folder = Path(vlsmctl("eval", run, "--prompts", "all", "--json").document["folder"])
+    assert json.loads((folder / "summary.json").read_text())["sensitivity"]["n_pictures"]
+
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("vlsmctl.scoring.measure", stop)
+        vlsmctl("eval", run, "--prompts", "all", code=130)
+    assert "sensitivity" not in json.loads((folder / "summary.json").read_text())
+    monkeypatch.setattr("vlsmctl.scoring.predict_split", stop)
+    vlsmctl("eval", run, "--prompts", "all", code=130)
+    assert not (folder / "summary.json").exists()
+
+
+def test_comparing_uses_no_scores_of_another_adapter_or_tolerance(at_home: Path, here: Path) -> None:
+    one, two = here / "one", here / "two"
+    for run in (one, two):
+        shutil.copytree((at_home / "runs" / "latest").resolve(), run)
+    vlsmctl("eval", "--compare", one, two)
+    adapter = two / "adapter.safetensors"
+    adapter.write_bytes(adapter.read_bytes()[:-1] + b"\x01")  # another value of one parameter
+    answer = vlsmctl("eval", "--compare", one, two)
+    assert answer.err.count("scored before") == 1
+    answer = vlsmctl("eval", "--compare", one, two, "--tolerance", "3px")
+    assert answer.err.count("scored before") == 0
+
+
+def test_the_papers_figures_are_told_for_what_they_are(at_home: Path, here: Path) -> None:
+    run = here / "run"
+    shutil.copytree((at_home / "runs" / "latest").resolve(), run, ignore=shutil.ignore_patterns("eval"))
+    document = json.loads((run / "run.json").read_text())
+    figures = {"source": "Table 1", "scores": {"clipseg-dense": {"dice": 89.1, "iou": 82.4, "hd95": 47.8}}}
+    document["preset"]["paper"] = figures
+    (run / "run.json").write_text(json.dumps(document))
+    plain = vlsmctl("eval", run)
+    assert "0.891" in plain.out
+    assert "47.8" not in plain.out
+    assert "--protocol paper --prompts random" in plain.out
+    paper = json.loads((run / "eval" / "phantom-test-random" / "summary.json").read_text())["about"][
+        "paper"
+    ]
+    assert not paper["comparable"]
+    published = vlsmctl("eval", run, "--protocol", "paper", "--json").document
+    assert published["about"]["paper"]["comparable"]
+    assert any("CLIPSeg" in remark for remark in published["about"]["paper"]["remarks"])

@@ -19,11 +19,12 @@ import pytest
 import torch
 
 from tests.commands.app import SMALL, Answer, ended, error_line, start, vlsmctl, wait_until
-from vlsmctl import reproduce as module
 from vlsmctl.claims import HOST
 from vlsmctl.commands import train
 from vlsmctl.datasets.build import prepare
+from vlsmctl.errors import UsageError
 from vlsmctl.models.build import build
+from vlsmctl.reproduce import running as module
 from vlsmctl.scoring import score_run
 from vlsmctl.training import fit
 
@@ -93,16 +94,14 @@ def test_what_a_grid_leaves_behind(whole: Path) -> None:
         document = run_json(run)
         assert (document["status"], document["seed"]) == ("finished", seed)
         assert document["preset"]["method"] == method
-        assert len(list(run.glob("eval/phantom-test-random-paper/masks/*.png"))) == 3
+        assert len(list(run.glob("eval/reproduce-paper/masks/*.png"))) == 3
         assert not list(run.glob("*.lock"))
         assert not list(run.glob(".*"))
     table = rows(whole)
     assert [(row["method"], row["seeds"]) for row in table] == [("none", "41 42"), ("dense-v", "41 42")]
     means = []
     for seed in (41, 42):
-        summary = (
-            run_of(whole, f"phantom/dense-v/{seed}") / "eval" / "phantom-test-random-paper" / "summary.json"
-        )
+        summary = run_of(whole, f"phantom/dense-v/{seed}") / "eval" / "reproduce-paper" / "summary.json"
         means.append(100 * json.loads(summary.read_text(encoding="utf-8"))["metrics"]["dice"]["mean"])
     assert float(table[1]["dice_mean"]) == pytest.approx(sum(means) / 2)
 
@@ -114,7 +113,7 @@ def test_a_run_of_the_grid_is_as_train_makes_it(whole: Path, data: Path, here: P
     own = run_of(whole, "phantom/dense-v/42")
     assert (own / "adapter.safetensors").read_bytes() == (run / "adapter.safetensors").read_bytes()
     answer = vlsmctl("eval", run, "--protocol", "paper", "--json")
-    summary = json.loads((own / "eval" / "phantom-test-random-paper" / "summary.json").read_text("utf-8"))
+    summary = json.loads((own / "eval" / "reproduce-paper" / "summary.json").read_text("utf-8"))
     assert answer.document["metrics"] == summary["metrics"]
 
 
@@ -294,8 +293,8 @@ def test_a_dry_run_leaves_nothing(
 def test_a_dry_run_of_what_is_partly_done(whole: Path, data: Path) -> None:
     before = held(whole)
     answer = vlsmctl(*four(data, whole)[:-2], "--out", whole, "--presets", "fuseg", "--dry-run")
-    assert "phantom/dense-v/42" in answer.out
-    assert "finished" in answer.out
+    (row,) = [line for line in answer.out.splitlines() if "phantom / dense-v / 41, 42 " in line]
+    assert "finished" in row
     assert "data not prepared" in answer.out
     assert "all: 8 cells, at least 0 s, at most 0 s, without the 4 cells" in answer.out
     assert "vlsmctl prepare fuseg" in answer.err
@@ -428,12 +427,13 @@ def test_a_cell_of_another_process_is_passed_over(data: Path, out: Path) -> None
     claim = folder / f".reproduce.{HOST}-{sleeper.pid}.lock"
     try:
         claim.touch()
-        answer = vlsmctl(*four(data, out, "--only", "none", "--json"))
+        answer = vlsmctl(*four(data, out, "--only", "none", "--json"), code=3)
         assert states(answer) == {
             "phantom/none/41": "another process is at it",
             "phantom/none/42": "finished",
         }
-        assert "1 cell passed over" in answer.err
+        assert answer.document["exit_code"] == 3
+        assert "1 cell is with another process; run again to see it done" in answer.err
         assert list(folder.iterdir()) == [claim]
     finally:
         sleeper.communicate(b"\n")
@@ -443,10 +443,74 @@ def test_a_cell_of_another_process_is_passed_over(data: Path, out: Path) -> None
     assert not claim.exists()
 
 
+def test_a_cell_that_the_other_process_ends_meanwhile_is_finished(
+    whole: Path, data: Path, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = here / "copy"
+    shutil.copytree(whole, copy)
+    summary = run_of(copy, "phantom/none/41") / "eval" / "reproduce-paper" / "summary.json"
+    held_back = summary.rename(here / "summary.json")
+
+    @contextmanager
+    def elsewhere(*_: object) -> Iterator[None]:
+        held_back.rename(summary)  # right after it was asked for
+        raise UsageError("another vlsmctl reproduce is writing to it")
+        yield
+
+    monkeypatch.setattr(module, "claimed", elsewhere)
+    answer = vlsmctl(*four(data, copy, "--json"))
+    assert set(states(answer).values()) == {"finished"}
+    assert "with another process" not in answer.err
+
+
+def test_pictures_that_cannot_be_scored_are_no_end_of_a_cell(
+    data: Path, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(data, copy)
+    mask = next((copy / "phantom" / "masks").glob("test*"))
+    whole_mask = mask.read_bytes()
+    mask.write_bytes(whole_mask[:40])
+    command = four(copy, out, "--only", "none/41", "--json")
+    answer = vlsmctl(*command, code=3)
+    assert states(answer) == {"phantom/none/41": "scored, but for some pictures"}
+    assert answer.document["cells"][0]["reason"] == "1 test picture could not be scored, and in no mean"
+    assert "scored in part: phantom/none/41: 1 test picture" in answer.err
+    (row,) = rows(out)
+    assert (row["seeds"], row["n"], row["n_failed"]) == ("41", "2", "1")
+    monkeypatch.setattr(module, "fit", None)  # training is kept
+    vlsmctl(*command, code=3)
+    assert "2 failed" not in vlsmctl("reproduce", "--table", "--out", out).out
+    mask.write_bytes(whole_mask)
+    assert states(vlsmctl(*command)) == {"phantom/none/41": "finished"}
+    assert [(row["n"], row["n_failed"]) for row in rows(out)] == [("3", "0")]
+
+
+def test_an_evaluation_of_a_cell_by_hand_does_not_undo_it(
+    whole: Path, data: Path, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = here / "copy"
+    shutil.copytree(whole, copy)
+    run = run_of(copy, "phantom/none/41")
+    prepare("phantom", None, here / "more", seed=9, counts=(2, 2, 2))
+    vlsmctl("eval", run, "--protocol", "paper", "--data", here / "more")
+    vlsmctl("eval", run, "--protocol", "paper", "--tolerance", "3px", "--json")
+    monkeypatch.setattr(module, "score_run", None)
+    assert set(states(vlsmctl(*four(data, copy, "--json"))).values()) == {"finished"}
+    assert rows(copy) == rows(whole)
+
+
+def test_help_says_how_to_use_several_gpus() -> None:
+    assert "CUDA_VISIBLE_DEVICES" in vlsmctl("reproduce", "--help").out
+
+
 @pytest.mark.slow
 def test_two_processes_share_a_grid(whole: Path, data: Path, out: Path) -> None:
     processes = [start(*four(data, out, "--json"), cwd=out.parent) for _ in range(2)]
-    answers = [ended(process) for process in processes]
+    for process in processes:
+        process.wait(120)
+    assert {process.returncode for process in processes} <= {0, 3}  # 3: one was with the other to the end
+    answers = [ended(process, process.returncode) for process in processes]
     found = [states(answer) for answer in answers]
     assert all(set(each) == set(found[0]) for each in found)
     trained = sum(answer.err.count("tiny none:") + answer.err.count("tiny dense-v:") for answer in answers)
@@ -463,6 +527,8 @@ def test_the_table_alone(whole: Path, data: Path, here: Path) -> None:
     vlsmctl("reproduce", "--table", "--out", copy)  # neither settings nor data are needed
     table = sorted(rows(copy), key=lambda row: row["method"], reverse=True)
     assert table == rows(whole)
+    vlsmctl(*GRID, "--methods", "none", "--seeds", "42", "--data", data, "--out", copy, "--table")
+    assert rows(copy) == rows(whole)
     vlsmctl(*four(data, copy, "--table"))
     assert rows(copy) == rows(whole)
     vlsmctl(*four(here / "nowhere", copy, "--table"))
@@ -483,9 +549,9 @@ def test_the_other_protocol_only_scores_again(
     monkeypatch.setattr(module, "fit", None)
     answer = vlsmctl(*four(data, copy, "--only", "dense-v/41", "--protocol", "default", "--json"))
     assert states(answer) == {"phantom/dense-v/41": "finished"}
-    assert (run_of(copy, "phantom/dense-v/41") / "eval" / "phantom-test-random" / "summary.json").is_file()
+    assert (run_of(copy, "phantom/dense-v/41") / "eval" / "reproduce-default" / "summary.json").is_file()
     assert {row["protocol"] for row in rows(copy)} == {"default"}
-    assert [row["seeds"] for row in rows(copy)] == ["41"]
+    assert [row["seeds"] for row in rows(copy)] == ["", "41"]
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ def document(prompt: str) -> dict[str, Any]:
         "n_pictures": 12345,
         "n_with_target": 23456,
         "n_failed": 2,
+        "resampled_units": "42 patients or sequences",
     }
 
 
@@ -49,9 +50,21 @@ def test_it_keeps_to_eighty_columns(prompt: str, options: dict[str, Any]) -> Non
         "not as meant",
         "2 could not be read",
         "+0.000",
+        "resamples 42 patients or sequences",
     ):
-        assert word in shown
+        assert word in " ".join(shown.split())
     assert "…" not in shown
+
+
+def test_of_few_patients_the_intervals_are_said_to_be_unknown() -> None:
+    stream = io.StringIO()
+    few = {**document("polyp"), "resampled_units": "4 pictures"}
+    for row in few["rows"]:
+        row["dice"] = row["agreement"] = {"mean": 0.5, "interval": [None, None]}
+    Console(file=stream, width=80).print(sensitivity_table(few))
+    shown = " ".join(stream.getvalue().split())
+    assert "The 95 % intervals are unknown from 4 pictures." in shown
+    assert "resamples" not in shown
 
 
 def test_texts_are_no_markup() -> None:

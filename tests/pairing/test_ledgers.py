@@ -89,7 +89,7 @@ def test_only_what_was_asked_of_an_input_is_expected(tmp_path: Path) -> None:
     found = against(pred, "x.png y.png z.png")
     assert rows(found) == [
         ("x", "blue", "x__blue.png"), ("x", "red", "x__red.png"), ("y", "red", "y__red.png"),
-        ("z", None, None),
+        ("z", "red", None),
     ]  # fmt: skip
 
 
@@ -105,7 +105,7 @@ def test_prompts_of_one_case_each_get_no_mean_of_their_own(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("source", "target"),
     [
-        ("scans/a/y.jpg", "a/y"), ("scans/a/y.jpg", "a/y_mask"), ("/elsewhere/a/y.jpg", "a/y"),
+        ("scans/a/y.jpg", "a/y"), ("/elsewhere/a/y.jpg", "a/y"),
         ("scans/a/y.b.jpg", "a/y.b"),
         ("scans/a/y.jpg", "a/y.jpg"), ("scans/a/y#2", "a/y_2"),
     ],
@@ -117,6 +117,8 @@ def test_what_failed_is_missed_and_the_reason_can_be_read(tmp_path: Path, source
     assert found.pairs[1].columns == {WHY_NONE: "failed: cut off"}
     assert found.pairs[1].error is None
     assert f"{target} (failed: cut off)" in notes(found)
+    near = match(pred, touch(tmp_path / "masks", f"a/x.png {target}_mask.png"))
+    assert [(pair.prompt, pair.columns) for pair in near.pairs] == [("red", {})] * 2
 
 
 def test_what_was_skipped_has_a_reason_but_no_prompt_of_its_own(tmp_path: Path) -> None:
@@ -266,8 +268,8 @@ def test_folders_of_frames_have_their_prompts_too(tmp_path: Path) -> None:
     found = match(tmp_path / "pred", tmp_path / "gt")
     assert rows(found) == [
         ("s.frames/0000", "A", "0000.png"), ("s.frames/0000", "B", "0000.png"),
-        ("s.frames/0001", "A", "0001.png"),
-        ("s.frames/0001", "B", "0001.png"), ("s.frames/0002", None, None), ("t.frames/0000", "A", None),
+        ("s.frames/0001", "A", "0001.png"), ("s.frames/0001", "B", "0001.png"),
+        ("s.frames/0002", "A", None), ("s.frames/0002", "B", None), ("t.frames/0000", "A", None),
     ]  # fmt: skip
     assert found.pairs[-1].columns == {WHY_NONE: "failed: cut off"}
     shutil.rmtree(tmp_path / "gt")
@@ -323,10 +325,10 @@ def test_prompts_of_their_own(here: Path) -> None:
     write_scans(here / "scans", "x.png", "y.png", "z.png")
     (here / "prompts.csv").write_text("input,prompt\nx.png,red polyp\nx.png,tool\ny.png,tool\n")
     predict("out", "--prompts", "prompts.csv", code=3)
-    found = match(Path("out"), true_masks("x_mask.png y_mask.png z_mask.png"))
+    found = match(Path("out"), true_masks("x_mask.png y_mask.png z.png"))
     assert answered(found) == [
         ("x_mask", "red polyp", True), ("x_mask", "tool", True), ("y_mask", "tool", True),
-        ("z_mask", None, False),
+        ("z", "tool", False),
     ]  # fmt: skip
     assert found.pairs[-1].columns[WHY_NONE].startswith("skipped: ")
     assert "'_mask' taken off the name of the target" in notes(found)

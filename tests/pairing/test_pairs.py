@@ -120,6 +120,38 @@ def test_every_prompt_is_expected_for_every_target(tmp_path: Path) -> None:
     assert extra == []
 
 
+def test_masks_that_are_read_as_answers_to_prompts_are_counted_and_said(tmp_path: Path) -> None:
+    found = folders(tmp_path, "a__polyp.png b__polyp.png a__skin-lesion.png c__polyp.png", "a.png b.png")
+    assert "3 predictions read as answers to the prompts 'polyp', 'skin-lesion'" in notes(found)
+    assert [path.name for path in found.extra] == ["c__polyp.png"]
+
+
+@pytest.mark.parametrize(
+    ("pred", "gt"),
+    [
+        ("p1.png p1__2.png p2.png p2__2.png", "p1.png p1__2.png p2.png"),
+        ("p1.png p1__2.png p2.png p2__2.png", "p1_gt.png p1__2_gt.png p2_gt.png"),
+        ("p1.png p1__left.png p2__left.png", "p1.png p1__left.png p2.png"),
+        ("p1__left.png p2__left.png", "p1__left.png p2.png"),
+        ("p1.png p2__2.png", "p1.png p2.png"),
+        ("p1.png p2__LEFT.png", "p1.png p2.png"),
+    ],
+)
+def test_what_tells_targets_apart_is_no_prompt(tmp_path: Path, pred: str, gt: str) -> None:
+    """And neither is what `predict` would never have made of a prompt."""
+    found = folders(tmp_path, pred, gt)
+    assert all(pair.prompt is None for pair in found.pairs)
+    assert [path.name for path in found.extra] == [pred.split()[-1]]
+    missed = [pair.id for pair in found.pairs if pair.prediction is None]
+    assert missed == ([] if "p2.png" in pred.split() else ["p2"])
+
+
+def test_a_mixture_of_masks_with_prompts_and_without_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"c1__lesion\.png \('lesion'\) and .*c3\.png") as caught:
+        folders(tmp_path, "c1__polyp.png c1__lesion.png c3.png", "c1.png c3.png c4.png")
+    assert "'__'" in str(caught.value.hint)
+
+
 @pytest.mark.parametrize(
     ("pred", "gt"),
     [
@@ -164,6 +196,9 @@ def test_where_there_is_a_choice_nothing_is_guessed(tmp_path: Path) -> None:
     assert [pair.prediction is not None for pair in found.pairs] == [True, False]
     assert [path.name for path in found.extra] == ["c2_mask.png", "c2_pred.png"]
     assert "'c2_mask' and 'c2_pred' could both be for 'c2'" in notes(found)
+    found = folders(tmp_path / "parts", "c1.png p_t2.png", "c1.png p_t1.png")
+    assert [path.name for path in found.extra] == ["p_t2.png"]
+    assert "the prediction 'p_t2' and the target 'p_t1'" in notes(found)
     with pytest.raises(UsageError, match=r"'c1_pred' could be for 'c1(_gt)?' or 'c1(_gt)?'"):
         folders(tmp_path / "mixed", "c1_pred.png", "c1.png c1_gt.png")
 
@@ -180,6 +215,29 @@ def test_images_and_masks_in_one_folder_are_refused(tmp_path: Path) -> None:
     found = folders(tmp_path / "all", "b(1).png b(1)_mask.png b(2).png b(2)_mask.png", gt)
     assert len(found.pairs) == 4
     assert len(folders(tmp_path / "few", "a.png b.png", "a.png a_mask.png b.png").pairs) == 3
+
+
+@pytest.mark.parametrize(
+    ("pred", "gt", "masks"),
+    [
+        ("images/c0.png", "images/c0.png masks/c0.png", "masks"),
+        ("masks/c0.png", "images/c0.png masks/c0.png", "masks"),
+        ("a/IMGS/x/c0.png", "a/IMGS/x/c0.jpg a/GT/x/c0_mask.png", "a/GT"),
+        ("labelsTr/c0.nii.gz", "imagesTr/c0_0000.nii.gz labelsTr/c0.nii.gz", "labelsTr"),
+        ("Original/1.png", "Original/1.png Ground_Truth/1.png", "Ground_Truth"),
+    ],
+)
+def test_folders_of_images_among_the_targets_are_refused(
+    tmp_path: Path, pred: str, gt: str, masks: str
+) -> None:
+    with pytest.raises(UsageError, match=r"lie images .* and masks") as caught:
+        folders(tmp_path, pred, gt)
+    assert f"--gt {tmp_path / 'gt' / masks}" in str(caught.value.hint)
+
+
+def test_folders_with_such_names_that_share_nothing_are_targets(tmp_path: Path) -> None:
+    names = "images/c0.png masks/c1.png a/masks/c0.png b/images/c2.png"
+    assert len(folders(tmp_path, names, names).pairs) == 4
 
 
 def test_two_files_are_one_pair_whatever_their_names(tmp_path: Path) -> None:

@@ -19,10 +19,12 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> list[CasePair]:
 def made(tmp_path_factory: pytest.TempPathFactory, pairs: list[CasePair]) -> Path:
     """A run with two evaluations."""
     run = fakes.run(tmp_path_factory.mktemp("home"))
-    fakes.evaluation(run / "eval" / "phantom-test-random", pairs, fakes.about(paper=fakes.PAPER))
+    fakes.evaluation(
+        run / "eval" / "phantom-test-random", pairs, fakes.about(paper=fakes.PAPER), protocol="paper"
+    )
     fakes.age(run / "eval" / "phantom-test-random", 60)
     fakes.evaluation(
-        run / "eval" / "phantom-test-all", fakes.each_prompt(pairs[:12]), fakes.about(prompts="all"),
+        run / "eval" / "phantom-test-all", fakes.each_prompt(pairs[:15]), fakes.about(prompts="all"),
         sensitivity=fakes.SENSITIVITY,
     )  # fmt: skip
     return run

@@ -67,12 +67,16 @@ def data_set(folder: Path, count: int, side: int = SIDE, seed: int = 0) -> list[
 
 
 def evaluation(
-    folder: Path, pairs: Sequence[CasePair], about: dict[str, Any] | None = None, **more: Any
+    folder: Path,
+    pairs: Sequence[CasePair],
+    about: dict[str, Any] | None = None,
+    protocol: str = "default",
+    **more: Any,
 ) -> Scores:
     """Scores and summary of the pairs, in `folder`. more: put into the summary."""
     scores = score_cases(pairs, workers=0)
     by = sorted({name for pair in pairs for name in pair.columns})
-    write_scores(folder, scores, {**summarise(scores, by=by, about=about), **more})
+    write_scores(folder, scores, {**summarise(scores, by=by, about=about, protocol=protocol), **more})
     return scores
 
 
@@ -92,13 +96,15 @@ def about(data: str = "phantom", **more: Any) -> dict[str, Any]:
         "manifest_sha256": HASH, "trained_on": "phantom", "trained_manifest_sha256": HASH,
         "trained_pictures": 0, "split": "test", "prompts": "random", "prompts_from_masks": True,
         "protocol": "default", "threshold": 0.5, "presence": 0.31, "image_size": 96, "seed": 42,
-        "device": "cpu", "versions": {"vlsmctl": "0.1.0"}, "paper": None, **more,
+        "device": "cpu", "versions": {"vlsmctl": "0.1.0"}, "paper": None,
+        "command": ["vlsmctl", "eval", f"runs/{data}/20260101-120000-42", "--prompts", "all"], **more,
     }  # fmt: skip
 
 
 PAPER = {
     "row": "clipseg-dense", "dice": 89.10, "iou": 82.39, "hd95": 47.79,
-    "source": "VLSM-Adapter (arXiv 2405.06196), Table 1", "remarks": ["this one is another model"],
+    "comparable": True, "source": "VLSM-Adapter (arXiv 2405.06196), Table 1",
+    "remarks": ["this one is another model"],
 }  # fmt: skip
 SENSITIVITY = {
     "question": "Does this model read?",

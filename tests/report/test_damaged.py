@@ -37,12 +37,22 @@ def test_a_run_that_was_interrupted_in_its_first_epoch(tmp_path: Path) -> None:
 def test_masks_that_any_tool_made(tmp_path: Path, pairs: list[CasePair]) -> None:
     bare = [CasePair(pair.id, pair.prediction, pair.target) for pair in pairs]
     folder = tmp_path / "by hand"
-    fakes.evaluation(folder, bare, {"predictions": "/home/someone/pred", "targets": "/home/someone/gt"})
+    about = {
+        "predictions": "/home/someone/pred", "targets": "/home/someone/gt", "split": "all", "label": None,
+        "pred_label": 3, "vlsmctl": "0.1.0",
+        "command": ["vlsmctl", "eval", "--pred", "/home/someone/pred", "--gt", "/home/someone/gt"],
+    }  # fmt: skip
+    fakes.evaluation(folder, bare, about)
     text, page = page_of(folder)
     assert "Scores: pred against gt" in page.text
     assert "on 30 cases;" in page.text
     assert "the picture itself is not known" in page.text
-    assert "What was run on what" not in page.text
+    _, _, origin = page.text.rpartition("What was run on what")
+    for words in (
+        "protocol default", "split all", "label all that is marked", "label in the predictions 3",
+        "version of vlsmctl 0.1.0", "tolerance of NSD 2.0 px, 2.0 mm", 'vlsmctl report "by hand"',
+    ):  # fmt: skip
+        assert words in origin
     assert "vlsmctl eval --pred pred --gt gt" in page.text
     assert "/home/someone" not in text
 
@@ -72,7 +82,8 @@ DAMAGE = {
     "a summary of other kinds": (
         "eval/phantom-test-random/summary.json",
         '{"metrics": {"dice": 4, "iou": {"mean": "x", "interval": 3}}, "by": {"a": [], "b": {"c": 4}}, '
-        '"about": [], "rules": [1], "failed": {}, "sensitivity": {"rows": [1, {}], "answer": 3}, "n": "x"}',
+        '"about": [], "rules": [1], "failed": {}, "not_asked": {"p1": "x"}, "caution_kinds": [3], '
+        '"n_groups": 3, "sensitivity": {"rows": [1, {}], "answer": 3}, "n": "x"}',
         "No case has a score.",
     ),
     "no scores": (SCORES, None, "The single cases are not shown (no scores.csv"),
@@ -107,7 +118,7 @@ def test_a_data_set_that_was_moved_costs_the_pictures_only(tmp_path: Path) -> No
 def test_rows_of_another_evaluation_are_noticed(run: Path) -> None:
     shutil.copy(run / "eval/phantom-test-all/scores.csv", run / "eval/phantom-test-random/scores.csv")
     _, page = page_of(run)
-    assert "summary.json speaks of 30 scored cases and scores.csv holds 36" in page.text
+    assert "summary.json speaks of 30 scored cases and scores.csv holds 45" in page.text
 
 
 def test_failures_are_named_with_their_reason(tmp_path: Path, pairs: list[CasePair]) -> None:

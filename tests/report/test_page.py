@@ -20,7 +20,7 @@ from vlsmctl.report.cases import case_table
 def test_the_result_in_one_sentence(written: tuple[str, Page]) -> None:
     _, page = written
     assert re.search(
-        r"Dice 0\.\d{3} \(0\.\d{3} to 0\.\d{3}\) on 36 answers to 12 pictures of phantom test; \d missed, "
+        r"Dice 0\.\d{3} \(0\.\d{3} to 0\.\d{3}\) on 45 answers to 15 pictures of phantom test; \d missed, "
         r"\d false alarms?\.",
         page.text,
     )
@@ -55,9 +55,98 @@ def test_the_paper_stands_beside_ours_with_the_difference(made: Path, written: t
     cells = re.search(r'<th scope="row">Dice</th>(?:(?!</tr>).)*0\.891(?:(?!</tr>).)*</tr>', text)
     assert cells is not None
     assert f"{dice - 0.891:+.3f}".replace("-", "−") in cells[0]
-    assert "47.8 px" in page.text
+    beside = {
+        heading: "47.8 px" in line
+        for heading, line in re.findall(r'<th scope="row">([^<]*)</th>((?:(?!</tr>).)*)</tr>', text)
+        if heading.startswith("HD95")
+    }
+    assert beside == {"HD95 (px)": False, "HD95 (px), where both are there": True}
     assert "VLSM-Adapter (arXiv 2405.06196), Table 1" in page.text
     assert "This one is another model." in page.text
+
+
+@pytest.mark.parametrize("known", [{"comparable": False}, {"comparable": None}])
+def test_a_paper_that_was_made_otherwise_has_no_difference(
+    tmp_path: Path, pairs: list[CasePair], known: dict[str, bool | None]
+) -> None:
+    paper = {**fakes.PAPER, **known, "remarks": ["the published protocol is another"]}
+    fakes.evaluation(tmp_path / "e", pairs, fakes.about(paper=paper))
+    text, page = page_of(tmp_path / "e")
+    assert "0.891" in page.text
+    assert "difference</th>" not in text
+    assert "so no difference is shown" in page.text
+    assert "The published protocol is another." in page.text
+    assert "Its HD95, 47.8 px, leaves out cases with an empty mask" in page.text
+    assert text.count("47.8 px") == 1
+
+
+def test_counts_stand_in_every_table(tmp_path: Path, pairs: list[CasePair]) -> None:
+    """Also of pictures that were not asked for want of a prompt."""
+    fakes.evaluation(
+        tmp_path / "e", fakes.each_prompt(pairs), n_not_asked=7, not_asked={"p1": 3, "p2": 4, "p5": 0}
+    )
+    text, page = page_of(tmp_path / "e")
+    assert "7 not asked (" in page.text
+    assert "4 pictures without a prompt p2, and not scored with it." in page.text
+    table = text.partition("<h3>By prompt</h3>")[2].partition("</table>")[0]
+    assert re.findall(r'<th scope="col" class="number">([^<]*)<', table)[-6:] == [
+        "cases", "missed", "false alarms", "both empty", "failed", "not asked",
+    ]  # fmt: skip
+    part = json.loads((tmp_path / "e" / "summary.json").read_text())["by"]["prompt"]["p1"]
+    line = re.search(r'<th scope="row" class="long">p1.*?</tr>', table, re.DOTALL)
+    assert line is not None
+    counts = [part[f"n{key}"] for key in ("", "_missed", "_false_alarm", "_both_empty", "_failed")]
+    assert part["n_both_empty"]
+    assert re.findall(r'<td class="number">(\d+)</td>', line[0]) == [*map(str, counts), "3"]
+    other = text.partition("<h3>By site</h3>")[2].partition("</table>")[0]
+    assert "both empty" in other
+    assert "not asked" not in other
+
+
+def test_a_value_without_scores_hides_nothing_of_the_others(tmp_path: Path, pairs: list[CasePair]) -> None:
+    """Failed cases have no size, and so the first line of that table no mean."""
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"")
+    fakes.evaluation(tmp_path / "e", [*pairs, replace(pairs[0], id="bad", prediction=broken)])
+    text, _ = page_of(tmp_path / "e")
+    table = text.partition("<h3>By size of the target</h3>")[2].partition("</table>")[0]
+    lines = table.split("<tr>")[2:]
+    assert ">(none)<" in lines[0]
+    assert ['class="whisker"' in line for line in lines] == [False] + [True] * (len(lines) - 1)
+
+
+def test_what_intervals_rest_on(tmp_path: Path, pairs: list[CasePair]) -> None:
+    fakes.evaluation(tmp_path / "e", pairs)
+    assert "95 % intervals resample 10 patients or sequences." in page_of(tmp_path / "e")[1].text
+    alone = [replace(pair, group=None) for pair in pairs]
+    fakes.evaluation(tmp_path / "e", alone)
+    assert "95 % intervals resample 30 cases." in page_of(tmp_path / "e")[1].text
+    fakes.evaluation(tmp_path / "e", pairs[:9])
+    _, page = page_of(tmp_path / "e")
+    assert "intervals are unknown: 3 patients or sequences are too few, as 5 are needed." in page.text
+    assert "95 % intervals resample" not in page.text
+    assert "(unknown: fewer than 5 patients, sequences or cases)" in page.text
+
+
+def test_the_command_is_shown_with_the_last_parts_of_paths(tmp_path: Path, pairs: list[CasePair]) -> None:
+    typed = [
+        "vlsmctl", "eval", "runs/phantom/r", "--data", "data/phantom", "--weights", "/home/Jane Roe/w.bin",
+        "--cases", r"C:\Users\Jane Roe\facts.csv", "--images", "../Jane Roe/images", "--by", "left/right",
+    ]  # fmt: skip
+    run = fakes.run(tmp_path)
+    fakes.evaluation(run / "eval" / "a", pairs, fakes.about(command=typed))
+    text, page = page_of(run)
+    said = (
+        "vlsmctl eval runs/phantom/r --data data/phantom --weights w.bin --cases facts.csv --images images "
+        "--by left/right"
+    )
+    assert page.text.count(said) == 2  # under To do it again, and beside what was scored
+    assert "Of paths the last part is shown" in page.text
+    assert "Jane" not in text
+    fakes.evaluation(run / "eval" / "a", pairs, fakes.about(command=[]))
+    _, page = page_of(run)
+    assert "vlsmctl eval runs/phantom/20260101-120000-42 --split test --prompts random" in page.text
+    assert "Of paths the last part is shown" not in page.text
 
 
 def test_groups_prompts_and_the_sheet(written: tuple[str, Page]) -> None:
@@ -82,7 +171,7 @@ def test_training_and_how_to_do_it_again(written: tuple[str, Page], tmp_path: Pa
         assert words in page.text
     assert fakes.HASH in page.text
     assert fakes.HASH[::-1] in page.text
-    assert "vlsmctl eval runs/phantom/20260101-120000-42 --split test --prompts all" in page.text
+    assert "vlsmctl eval runs/phantom/20260101-120000-42 --prompts all" in page.text
     shown = re.search(r"as it was resolved</summary>\s*<pre><code>(.*?)</code></pre>", text, re.DOTALL)
     assert shown is not None
     import html
@@ -99,6 +188,44 @@ def test_no_path_and_no_user_of_this_machine(
     assert "/home/someone" not in text
     assert str(pairs[0].target.parent) not in text
     assert str(made.parents[2]) not in text
+
+
+def test_folders_that_are_called_after_people_stay_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Absolute, relative and of Windows; in notes, reasons, cautions, commands and what was scored."""
+    monkeypatch.chdir(tmp_path)
+    home = Path("Jane Roe") / "my scans"
+    pairs = fakes.data_set(home, 6)
+    broken = home / "predicted" / "broken.png"
+    broken.write_bytes(b"")
+    named = [str(home / "predicted"), str((home / "masks").resolve())]
+    about = {
+        "predictions": named[0], "targets": named[1], "split": "all", "label": None, "cases": None,
+        "pred_label": 3, "vlsmctl": "0.1.0",
+        "command": ["vlsmctl", "eval", "--pred", named[0], "--gt", named[1]],
+        "notes": [
+            f"nothing was read in {named[0]}, nor in {named[1]}", r"C:\Users\Jane Roe\x.png is a picture",
+            f"{home / 'predicted' / 'sub' / 'a.png'}, and /srv/Jane Roe/b.png",
+            "without one: a/case1, b/case2",
+        ],
+    }  # fmt: skip
+    scored = [*pairs, replace(pairs[0], id="Roe/case", prediction=broken)]
+    kinds = [{"n": 2, "text": f"{home.resolve() / 'masks' / 'm.png'}: odd", "id": "a"}]
+    folder = tmp_path / "scores"
+    fakes.evaluation(folder, scored, about, caution_kinds=kinds)
+    for damage in (False, True):
+        if damage:
+            (folder / "scores.csv").unlink()
+        text, page = page_of(folder)
+        assert "Jane" not in text
+        assert "scans" not in text
+        assert "Nothing was read in predicted, nor in masks." in page.text
+        assert "X.png is a picture." in page.text
+        assert "Without one: a/case1, b/case2." in page.text
+        assert "2 cases, such as a: m.png: odd." in page.text
+        assert re.search(r"Roe/case “polyp” ?: broken\.png: the file is empty", page.text)
+        assert "vlsmctl eval --pred predicted --gt masks" in page.text
 
 
 def test_nothing_is_loaded_from_elsewhere(written: tuple[str, Page]) -> None:

@@ -40,9 +40,23 @@ def test_what_is_of_another_kind_is_not_there() -> None:
         ("/home/ann/my data/x.png: damaged", "x.png: damaged"),
         ("expected the grid of /srv/masks/a.nii.gz, found", "expected the grid of a.nii.gz, found"),
         (r"C:\Users\ann\x.png: damaged", "x.png: damaged"),
+        (r"C:\Users\Jane Roe\x.png: damaged", "x.png: damaged"),
+        (r"\\server\share\Jane Roe\x.png", "x.png"),
+        ("/home/Jane Roe/x.png and /srv/Dr. Who, MD/y.png", "x.png and y.png"),
+        ("my data/x.png, my data/sub/y.png", "x.png, y.png"),
+        ("below ann/my data/x.png", "below x.png"),
+        ("roe/y.nii.gz: damaged", "y.nii.gz: damaged"),
+        ("in path:/srv/Jane Roe/x", "in path:x"),
+        ("in ~/Jane Roe/y", "in y"),
+        ("size 512/512 px, mm/px. Then 3.5/4.5", "size 512/512 px, mm/px. Then 3.5/4.5"),
         ("a/b/case1 and/or 3 / 4 of 1/2", "a/b/case1 and/or 3 / 4 of 1/2"),
         ("see https://example.org/a/b", "see https://example.org/a/b"),
     ],
 )
 def test_paths_lose_their_folders(text: str, said: str) -> None:
     assert without_folders(text, [Path("/home/ann/my data/x.png"), None]) == said
+
+
+def test_a_bare_name_has_no_folders() -> None:
+    for name in ("x.png", "/x.png", "masks", ""):
+        assert without_folders("3 / 4 of x.png, a/b", [name]) == "3 / 4 of x.png, a/b"

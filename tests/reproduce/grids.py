@@ -10,7 +10,8 @@ from typing import Any
 from vlsmctl import runs
 from vlsmctl.datasets.manifest import Record, write_manifest
 from vlsmctl.reproduce.grid import Cell
-from vlsmctl.scoring import paper_of
+from vlsmctl.reproduce.standing import scores_folder
+from vlsmctl.scoring import Asked, paper_of
 
 NAMES = ("n_missed", "n_false_alarm", "n_both_empty", "n_failed")
 
@@ -73,7 +74,7 @@ def make_scores(cell: Cell, dice: float, *, iou: float = 0.5, hd95: float = 20.0
             "presence_asked": None,
             "trained_pictures": 0,
             "prompts_from_masks": False,
-            "paper": paper_of(cell.preset, cell.manifest, "test"),
+            "paper": paper_of(cell.preset, cell.manifest, Asked("test", "random", protocol=protocol)),
             **(about or {}),
         },
         "n": n,
@@ -81,7 +82,7 @@ def make_scores(cell: Cell, dice: float, *, iou: float = 0.5, hd95: float = 20.0
         **counts,
         "metrics": {name: {"mean": value} for name, value in metrics.items()},
     }
-    folder = cell.folder / "eval" / f"{cell.manifest.folder.name}-test-random-{protocol}"
+    folder = scores_folder(cell.folder, protocol)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
     return folder

@@ -25,6 +25,7 @@ from vlsmctl.reproduce.files import (
     write_tables,
 )
 from vlsmctl.reproduce.grid import Grid, plan_grid
+from vlsmctl.reproduce.standing import scores_folder
 from vlsmctl.reproduce.table import Table, make_table
 
 ODD = r"100 % of a_b & c#1 {x} $y$ ~z ^w \n <|> " + '"q"'
@@ -76,7 +77,7 @@ def test_markdown_rows_have_as_many_cells_as_headings(table: Table) -> None:
     rows = [line for line in lines if line.startswith("|")]
     assert len(rows) == 2 + len(table.lines)
     counts = {len(re.findall(r"(?<!\\)\|", row)) for row in rows}
-    assert counts == {16}
+    assert counts == {17}
     assert r"| a\_b\|c | dense-vlc | 2/2 | 1.13 M | 3 M | 89.00 ± 1.41 | 89.10 | -0.10 |" in rows[2]
     assert "- " + markdown(ODD) in lines
 
@@ -117,6 +118,17 @@ def test_latex_is_well_formed(table: Table) -> None:
     assert body.count(r"\midrule") == 2  # one before each data set
 
 
+def test_missed_false_and_failed_are_in_every_table(grid: Grid) -> None:
+    make_scores(grid.cells[0], 0.88, n=9, n_missed=2, n_false_alarm=1, n_failed=1)
+    written = texts(make_table(grid))
+    row = next(csv.DictReader(io.StringIO(written["table.csv"])))
+    assert [row[name] for name in ("n", "n_missed", "n_false_alarm", "n_failed")] == ["11", "2", "1", "1"]
+    assert json.loads(written["table.json"])["lines"][0]["counts"]["n_missed"] == 2
+    assert "| 2 / 1 of 11 + 1 failed |" in written["table.md"]
+    assert "& 2 / 1 of 11 + 1 failed &" in written["table.tex"]
+    assert "| 0 / 0 of 4 |" in written["table.md"]
+
+
 def test_json_holds_the_whole_table(table: Table) -> None:
     document = json.loads(texts(table)["table.json"])
     assert document["lines"][0]["figures"]["dice"]["mean"] == table.lines[0].figures["dice"].mean
@@ -144,7 +156,7 @@ def test_a_cell_that_ends_while_tables_are_written_is_in_them(
     """Two shards: the other one finishes a cell and writes its table before this one has written."""
     last = grid.cells[-1]
     assert last.folder is not None
-    (summary,) = last.folder.glob("eval/*/summary.json")
+    summary = scores_folder(last.folder, "paper") / "summary.json"
     held = summary.rename(summary.with_name("held"))
 
     def slowly(path: Path, text: str) -> None:

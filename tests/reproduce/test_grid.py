@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
@@ -19,13 +18,14 @@ from vlsmctl.reproduce.grid import (
     FINISHED,
     NO_DATA,
     NO_WEIGHTS,
+    PARTLY,
     TODO,
     TRAINED,
     UNUSABLE,
     Grid,
     Shard,
     choose,
-    found_grid,
+    found_cells,
     paper_presets,
     plan_grid,
     read_shard,
@@ -203,7 +203,35 @@ def test_the_states_of_a_cell(home: Path) -> None:
     make_scores(cell, 0.5, protocol="default")
     assert standing(cell, "paper").state == TRAINED
     assert standing(cell, "default").state == FINISHED
+    make_scores(cell, 0.5, n_failed=1)
+    now = standing(cell, "paper")
+    assert (now.state, now.problem) == (PARTLY, None)
+    assert now.summary is not None
+    assert now.summary["n_failed"] == 1
+    make_scores(cell, 0.5, n=0, n_failed=2)
+    assert standing(cell, "paper").state == TRAINED
     make_scores(cell, 0.5)
+    assert standing(cell, "paper").state == FINISHED
+
+
+def test_scored_in_part_and_the_data_are_gone(home: Path) -> None:
+    cell = small(home).cells[0]
+    make_run(cell)
+    make_scores(cell, 0.5, n_failed=1)
+    shutil.rmtree(home / "data")
+    now = standing(small(home).cells[0], "paper")
+    assert now.state == NO_DATA
+    assert now.summary is not None
+
+
+def test_other_scores_of_the_run_neither_finish_a_cell_nor_undo_it(home: Path) -> None:
+    cell = small(home).cells[0]
+    evaluations = make_run(cell) / "eval"
+    own = make_scores(cell, 0.5)
+    other = own.rename(evaluations / "phantom-test-random-paper")
+    assert standing(cell, "paper").state == TRAINED
+    make_scores(cell, 0.5)
+    (other / "summary.json").write_text("{}", encoding="utf-8")
     assert standing(cell, "paper").state == FINISHED
 
 
@@ -302,23 +330,25 @@ def test_finished_runs_are_found_without_the_data(home: Path) -> None:
     assert {standing(cell, "paper").state for cell in other.cells} == {NO_DATA}
 
 
-def test_the_grid_of_what_is_there(home: Path) -> None:
-    done = small(home, overrides=["train.lr=0.5"]).cells[:3]
+def test_the_cells_of_what_is_there(home: Path) -> None:
+    done = (*small(home, overrides=["train.lr=0.5"]).cells[:3], small(home).cells[0])
     for cell in done:
         make_run(cell)
         make_scores(cell, 0.5)
-    found = found_grid(home / "out")
-    assert {cell.key for cell in found.cells} == {cell.key for cell in done}
-    assert {standing(cell, "paper").state for cell in found.cells} == {FINISHED}
-    make_run(small(home).cells[0])
-    with pytest.raises(UsageError, match="other settings"):
-        found_grid(home / "out")
+    shutil.copytree(make_run(done[0]), done[0].folder.parent / "seed-41-copy")  # type: ignore[union-attr]
+    found, unread = found_cells(home / "out")
+    assert {cell.folder for cell in found} == {cell.folder for cell in done}
+    assert {cell.key for cell in found} == {cell.key for cell in done}
+    assert {standing(cell, "paper").state for cell in found} == {FINISHED}
+    assert not unread
 
 
-def test_no_grid_is_found_where_there_is_none(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no runs"):
-        found_grid(tmp_path / "none")
-    (tmp_path / "a" / "b" / "seed-1-0").mkdir(parents=True)
-    (tmp_path / "a" / "b" / "seed-1-0" / runs.RUN).write_text(json.dumps({"preset": {}}), encoding="utf-8")
-    with pytest.raises(UsageError, match="preset"):
-        found_grid(tmp_path)
+def test_runs_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    assert found_cells(tmp_path / "none") == ([], [])
+    for name, text in (("a", "{}"), ("b", '{"preset": {}}'), ("c", "cut")):
+        folder = tmp_path / name / "none" / "seed-1-00000000"
+        folder.mkdir(parents=True)
+        (folder / runs.RUN).write_text(text, encoding="utf-8")
+    found, unread = found_cells(tmp_path)
+    assert not found
+    assert [str(tmp_path / name) in line for name, line in zip("abc", unread, strict=True)] == [True] * 3

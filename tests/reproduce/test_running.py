@@ -7,9 +7,10 @@ import torch
 
 from vlsmctl.commands.reproduce import exit_code
 from vlsmctl.config import load_preset
-from vlsmctl.errors import MissingWeights, UsageError
-from vlsmctl.reproduce.grid import FINISHED, Cell, Problem
-from vlsmctl.reproduce.running import ELSEWHERE, FAILED, STOPPED, Ended, duration, explained
+from vlsmctl.console import duration
+from vlsmctl.errors import SOME_FAILED, MissingWeights, UsageError
+from vlsmctl.reproduce.grid import FINISHED, PARTLY, Cell, Problem
+from vlsmctl.reproduce.running import ELSEWHERE, FAILED, STOPPED, Ended, explained
 
 
 @pytest.mark.parametrize(
@@ -39,13 +40,16 @@ def test_reasons_are_one_line() -> None:
 
 def test_exit_codes() -> None:
     cell = Cell("phantom", load_preset("phantom"), None, None)
+    some = Problem(PARTLY, "1 test picture could not be scored", None, SOME_FAILED)
     usage, weights = (Problem(FAILED, "x", None, kind.exit_code) for kind in (UsageError, MissingWeights))
 
     def code(*problems: Problem | None, state: str = FINISHED) -> int:
         return exit_code([Ended(cell, state, problem) for problem in problems])
 
     assert code() == code(None) == code(None, None) == 0
-    assert code(None, state=ELSEWHERE) == code(None, state=STOPPED) == 0
+    assert code(None, state=STOPPED) == 0
+    assert code(None, state=ELSEWHERE) == 3
     assert code(usage) == code(usage, usage) == 2
     assert code(weights, weights) == 5
+    assert code(some) == code(some, None) == code(some, usage) == 3
     assert code(usage, None) == code(weights, None) == code(usage, weights) == 3

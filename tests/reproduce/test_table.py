@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -191,3 +192,81 @@ def test_only_and_shard_do_not_lose_what_is_done(home: Path) -> None:
 def test_what_is_missing_is_said(home: Path) -> None:
     remarks = make_table(planned(home, ("kvasir", "busi"))).remarks
     assert any(remark.startswith("busi: not done, for the data") for remark in remarks)
+
+
+def test_a_narrower_call_loses_nothing(home: Path) -> None:
+    whole = planned(home, ("kvasir", "clinicdb"), ("dense-vlc", "decoder"))
+    for cell in whole.cells:
+        make_run(cell)
+        make_scores(cell, 0.5)
+    narrow = make_table(planned(home, ("clinicdb",), ("decoder",), (42,)))
+    assert {
+        (line.preset, line.method, line.seeds, line.planned) for line in narrow.lines if line.method
+    } == {
+        (name, method, (41, 42, 43), 3)
+        for name in ("kvasir", "clinicdb")
+        for method in ("dense-vlc", "decoder")
+    }
+    assert not any(line.mark for line in narrow.lines)
+    assert not any("settings" in remark for remark in narrow.remarks)
+    everything = make_table(Grid(home / "out", "paper", (), ()))
+    assert {(line.preset, line.method, line.seeds) for line in everything.lines} == {
+        (line.preset, line.method, line.seeds) for line in narrow.lines
+    }
+
+
+def test_other_settings_and_other_data_have_lines_of_their_own(home: Path) -> None:
+    first, faster = planned(home), planned(home, overrides=["train.lr=0.5"], seeds=(41,))
+    make_data(home / "more" / "kvasir", (4, 2, 2))
+    (other,) = plan_grid(["kvasir"], ["dense-vlc"], [41], data=home / "more", out=home / "out").cells
+    for number, cell in enumerate((*first.cells, *faster.cells, other)):
+        make_run(cell)
+        make_scores(cell, number / 10)
+    table = make_table(first)
+    lines = [line for line in table.lines if line.method]
+    assert [len(line.seeds) for line in lines] == [3, 1, 1]
+    assert lines[0].figures["dice"].mean == pytest.approx(10)  # not mixed with the others
+    assert len({line.mark for line in lines}) == 3
+    (remark,) = [remark for remark in table.remarks if "several settings" in remark]
+    for line in lines:
+        assert f"({line.mark}) " in remark
+        assert f"dense-vlc ({line.mark})" == line.title
+    assert "train.lr=0.5" in remark
+    assert "train.lr=0.001" in remark
+    for cell in (first.cells[0], other):
+        assert cell.manifest is not None
+        assert cell.manifest.hash[:12] in remark
+    assert "batch_size" not in remark
+    assert "seed" not in remark
+
+
+def test_seeds_without_a_run_stay_on_the_line_when_the_data_are_gone(home: Path) -> None:
+    for cell in planned(home).cells[:2]:
+        make_run(cell)
+        make_scores(cell, 0.5)
+    shutil.rmtree(home / "data")
+    line = line_of(make_table(planned(home)), "kvasir", "dense-vlc")
+    assert (line.seeds, line.planned, line.mark) == ((41, 42), 3, None)
+
+
+def test_a_run_that_cannot_be_read_is_said_and_no_end_of_it(home: Path) -> None:
+    grid = planned(home, ("kvasir", "clinicdb"), seeds=(41,))
+    for cell in grid.cells:
+        make_run(cell)
+        make_scores(cell, 0.5)
+    (damaged,) = (home / "out").glob("clinicdb/*/*/run.json")
+    damaged.write_text("cut", encoding="utf-8")
+    table = make_table(planned(home, seeds=(41,)))
+    assert line_of(table, "kvasir", "dense-vlc").seeds == (41,)
+    assert any("clinicdb" in remark and "cannot be read" in remark for remark in table.remarks)
+
+
+def test_scores_without_some_pictures_are_shown_and_not_compared(home: Path) -> None:
+    grid = planned(home, seeds=(41, 42))
+    for cell, failed in zip(grid.cells, (0, 3), strict=True):
+        make_run(cell)
+        make_scores(cell, 0.5, n=10 - failed, n_failed=failed)
+    line = line_of(make_table(grid), "kvasir", "dense-vlc")
+    assert (line.seeds, line.counts["n"], line.counts["n_failed"]) == ((41, 42), 17, 3)
+    dice = line.figures["dice"]
+    assert (dice.mean, dice.paper, dice.difference) == (50.0, 89.10, None)

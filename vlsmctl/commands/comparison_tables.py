@@ -12,11 +12,20 @@ if TYPE_CHECKING:
 
 _WIDTH = 78
 _MEANS = ("dice", "iou", "hd95_px", "hd95_mm", "nsd_px", "nsd_mm")
+_COUNTS = {
+    "n_scored": "scored",
+    "n_missed": "missed",
+    "n_false_alarm": "false alarms",
+    "n_both_empty": "both empty",
+    "n_failed": "failed",
+}
 
 
 def comparison_tables(document: Mapping[str, Any]) -> Iterator[Table]:
-    """The means of the runs on the cases that they share, then a table of differences for each pair."""
+    """Means and counts of the runs on the cases that they share, then a table of differences for each
+    pair."""
     yield means_table(document)
+    yield counts_table(document)
     by_pair = groupby(document["differences"], key=lambda one: (one["first"], one["second"]))
     for (first, second), differences in by_pair:
         yield differences_table(first, second, list(differences), document)
@@ -35,7 +44,11 @@ def means_table(document: Mapping[str, Any]) -> Table:
     metrics = document["runs"][0]["metrics"]
     shown = [name for name in _MEANS if name in metrics]
     cases = f"{document['n']:,} case{'s' * (document['n'] != 1)}"
-    table = Table(caption=f"means and 95 % intervals on the {cases} that all have scored")
+    said = (
+        f"means on the {cases} that all have scored; 95 % intervals "
+        f"{'resample' if _enough(document) else 'are unknown from'} {document['tested_units']}"
+    )
+    table = Table(caption=_wrapped(said))
     table.add_column("run", overflow="fold")
     for name in shown:
         table.add_column(Text(metrics[name]["label"]))
@@ -45,10 +58,24 @@ def means_table(document: Mapping[str, Any]) -> Table:
     return table
 
 
+def counts_table(document: Mapping[str, Any]) -> Table:
+    """A row a run: what its means have counted."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(caption="of the cases (and prompts) that all have scored; failed: of all its own")
+    table.add_column("run", overflow="fold")
+    for heading in _COUNTS.values():
+        table.add_column(heading, justify="right")
+    for run in document["runs"]:
+        table.add_row(Text(run["name"]), *(f"{run[name]:,}" for name in _COUNTS))
+    return table
+
+
 def differences_table(
     first: str, second: str, differences: list[Mapping[str, Any]], document: Mapping[str, Any]
 ) -> Table:
-    """A row a metric. Its caption says what was tested, and which run is better in what."""
+    """A row a metric. Its caption says what was tested, and which run is better: by the primary metric."""
     from rich.table import Table
     from rich.text import Text
 
@@ -67,17 +94,32 @@ def differences_table(
 
 def _said(differences: list[Mapping[str, Any]], document: Mapping[str, Any]) -> str:
     said = [
-        "second minus first; cases in which the second is better / worse / equal; "
-        f"tested by {document['tested_units']}"
+        "second minus first; cases in which the second is better / worse / equal; tested by "
+        f"{document['tested_units']}{', which the intervals resample' if _enough(document) else ''}"
     ]
-    better: dict[str, list[str]] = {}
+    (primary,) = (one for one in differences if one["metric"] == document["primary"])
+    metric = f"{primary['label']}, the primary metric"
+    if primary["better"] is not None:
+        said.append(f"better: {primary['better']}, in {metric} (p corrected for the pairs of runs)")
+    else:
+        said.append(f"neither is better in {metric}: p (Holm) is 0.05 or more, or mean and ranks disagree")
+    further: dict[str, list[str]] = {}
     for one in differences:
-        if one["better"] is not None:
-            better.setdefault(one["better"], []).append(one["label"])
-    said += [f"better: {name} in {', '.join(labels)}" for name, labels in better.items()]
-    if not better:
-        said.append("neither is better: p (Holm) is 0.05 or more, or mean and ranks disagree")
-    return "\n".join(textwrap.fill(line, _WIDTH, break_on_hyphens=False) for line in said)
+        if one is not primary and one["better"] is not None:
+            further.setdefault(one["better"], []).append(one["label"])
+    if further:
+        named = "; ".join(f"{name} in {', '.join(labels)}" for name, labels in further.items())
+        said.append(f"further metrics, each corrected for the pairs of runs alone: {named}")
+    return "\n".join(map(_wrapped, said))
+
+
+def _enough(document: Mapping[str, Any]) -> bool:
+    """Whether there are intervals."""
+    return document["runs"][0]["metrics"][document["primary"]]["interval"][0] is not None
+
+
+def _wrapped(line: str) -> str:
+    return textwrap.fill(line, _WIDTH, break_on_hyphens=False)
 
 
 def _mean(metric: Mapping[str, Any]) -> str:

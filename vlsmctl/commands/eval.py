@@ -3,30 +3,28 @@
 from __future__ import annotations
 
 import json
-import re
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vlsmctl.commands.eval_options import Masks, Running, check, refuse_others, tolerance_of
+from vlsmctl.commands.given import command_line, given_options
 from vlsmctl.commands.model_choice import Device
 from vlsmctl.console import console, out, track
-from vlsmctl.errors import SOME_FAILED, NoReadableInput, UsageError
+from vlsmctl.errors import SOME_FAILED, NoReadableInput
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from vlsmctl.evaluation import Tolerance
     from vlsmctl.scoring import Asked, Scored
 
 _SHOWN = 20  # failed cases named on the terminal; summary.json has them all
-_FROM_MASKS = "count, size, place, shape, colour"
-_TOLERANCE = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*(px|mm)")
+_CAUTIONS = 5
 MASKS, COMPARING, OUTPUT, RUNNING = "Masks of any tool", "Comparing", "Output", "Running"
 
 
 def evaluate(
+    context: typer.Context,
     run: Annotated[
         list[Path] | None,
         typer.Argument(
@@ -159,110 +157,43 @@ def evaluate(
     from vlsmctl.datasets.manifest import ALL
     from vlsmctl.scoring import Asked
 
-    named = list(run or [])
+    named, typed = list(run or []), command_line(context)
+    check(named, given_options(context))
     asked = Asked(
         split or ("test" if gt is None else ALL), prompts, data, protocol, presence,
         tuple(column.strip() for text in by or () for column in text.split(",")),
-        _tolerance(tolerance or []),
+        tolerance_of(tolerance or []),
     )  # fmt: skip
-    running = _Running(device, batch_size, workers, weights, force)
-    files = _Files(pred, gt, label, pred_label, cases, images)
-    _check(named, asked, files, compare=compare)
+    running = Running(device, batch_size, workers, weights, force)
     if compare:
         _compare(named, asked, running, result_folder or Path("comparison"), as_json=as_json)
         return
     if pred is not None and gt is not None:
-        scored, title = _of_files(pred, gt, files, asked, running, result_folder or Path("eval"))
-        home = scored.folder
+        masks = Masks(pred, gt, label, pred_label, cases, images)
+        scored = _of_masks(masks, asked, running, result_folder or Path("eval"), typed)
+        home, title = scored.folder, f"{pred} against {gt}"
     else:
         from vlsmctl import runs
 
-        home = runs.find_run(named[0] if named else None)
-        scored = _of_run(home, asked, running, result_folder)
+        found = runs.find_run(named[0] if named else None)
+        scored = _of_run(found, asked, running, result_folder, typed)
+        home = found if result_folder is None else scored.folder
         about = scored.summary["about"]
-        title = f"{home}: {about['data']} {about['split']}, prompts {about['prompts']}"
-        home = home if result_folder is None else scored.folder
+        title = f"{found}: {about['data']} {about['split']}, prompts {about['prompts']}"
     page = _report(home, pictures) if report else None
-    for note in notes(scored.summary["about"]):
-        console().print(f"note: {note}", markup=False)
     if as_json:
         document = {"folder": str(scored.folder), "report": str(page) if page else None, **scored.summary}
         out().print(json.dumps(document), markup=False)
     else:
         _show(scored, title, page)
+    for note in notes(scored):
+        console().print(f"note: {note}", markup=False)
     _end(scored)
 
 
-@dataclass(frozen=True)
-class _Files:
-    """The masks of any tool."""
-
-    pred: Path | None
-    gt: Path | None
-    label: int | None
-    pred_label: int | None
-    cases: Path | None
-    images: Path | None
-
-
-@dataclass(frozen=True)
-class _Running:
-    device: str
-    batch_size: int
-    workers: int | None
-    weights: Path | None
-    force: bool
-
-
-def _tolerance(texts: Sequence[str]) -> Tolerance:
-    """["2px", "1.5mm"] -> both. Raises UsageError."""
-    from vlsmctl.evaluation import Tolerance
-
-    given: dict[str, float] = {}
-    for text in texts:
-        found = _TOLERANCE.fullmatch(text.strip())
-        if found is None or found[2] in given:
-            raise UsageError(
-                f"--tolerance {text!r}: expected a number with unit, each unit once, such as 2px or 1.5mm"
-            )
-        given[found[2]] = float(found[1])
-    return Tolerance(**given)
-
-
-def _check(named: Sequence[Path], asked: Asked, files: _Files, *, compare: bool) -> None:
-    """Raises UsageError: options that do not go together."""
-    if (files.pred is None) != (files.gt is None):
-        raise UsageError("--pred and --gt go together: a folder of predicted masks and one of true masks")
-    if compare:
-        if files.pred is not None:
-            raise UsageError(
-                "--compare takes runs or score folders, not --pred and --gt",
-                hint="vlsmctl eval --pred A --gt TRUE --out scores-a, the same for B, then "
-                "vlsmctl eval --compare scores-a scores-b",
-            )
-        if len(named) < 2:
-            raise UsageError(
-                "--compare expects two or more runs", hint="vlsmctl eval --compare RUN_A RUN_B"
-            )
-    elif len(named) > 1:
-        raise UsageError(f"expected one run, found {len(named)}", hint="to compare them: --compare")
-    elif files.pred is not None and named:
-        raise UsageError("give a run, or --pred and --gt, not both")
-    for_runs = {
-        "--prompts": asked.prompts, "--data": asked.data, "--presence": asked.presence,
-        "--protocol": asked.protocol if asked.protocol != "default" else None,
-    }  # fmt: skip
-    for_files = {
-        "--label": files.label, "--pred-label": files.pred_label, "--cases": files.cases,
-        "--images": files.images,
-    }  # fmt: skip
-    given = [name for name, value in (for_runs if files.pred else for_files).items() if value is not None]
-    if given:
-        whose = "a run; --pred and --gt name the masks themselves" if files.pred else "--pred and --gt"
-        raise UsageError(f"{given[0]} is for {whose}")
-
-
-def _of_run(run: Path, asked: Asked, running: _Running, folder: Path | None) -> Scored:
+def _of_run(
+    run: Path, asked: Asked, running: Running, folder: Path | None, command: Sequence[str] = ()
+) -> Scored:
     from vlsmctl.runtime import pick_device
     from vlsmctl.scoring import score_run
 
@@ -275,23 +206,28 @@ def _of_run(run: Path, asked: Asked, running: _Running, folder: Path | None) -> 
         weights=running.weights,
         force=running.force,
         workers=running.workers,
+        command=command,
         tick=track,
         progress=lambda rows: track(rows, "scoring"),
     )
 
 
-def _of_files(
-    pred: Path, gt: Path, files: _Files, asked: Asked, running: _Running, folder: Path
-) -> tuple[Scored, str]:
+def _of_masks(masks: Masks, asked: Asked, running: Running, folder: Path, command: Sequence[str]) -> Scored:
+    from importlib.metadata import version
+
     from vlsmctl.evaluation import score_cases
     from vlsmctl.pairing import match
-    from vlsmctl.score_files import write_scores
+    from vlsmctl.score_files import SUMMARY, read_summary, write_scores
     from vlsmctl.scoring import Scored
     from vlsmctl.summary import summarise
 
+    inputs = {"predictions": str(masks.pred), "targets": str(masks.gt)}
+    if (folder / SUMMARY).is_file():
+        before = read_summary(folder)["about"]
+        refuse_others(folder, SUMMARY, {name: before.get(name) for name in inputs}, inputs)
     matched = match(
-        pred, gt, split=asked.split, cases=files.cases, images=files.images,
-        target_label=files.label, prediction_label=files.pred_label or files.label,
+        masks.pred, masks.gt, split=asked.split, cases=masks.cases, images=masks.images,
+        target_label=masks.label, prediction_label=masks.pred_label or masks.label,
     )  # fmt: skip
     scores = score_cases(
         matched.pairs,
@@ -300,20 +236,27 @@ def _of_files(
         extra=matched.extra,
         tolerance=asked.tolerance,
     )
-    about = {"predictions": str(pred), "targets": str(gt), "notes": list(matched.notes)}
+    about = {
+        **inputs, "split": asked.split, "label": masks.label, "pred_label": masks.pred_label,
+        "cases": str(masks.cases) if masks.cases else None, "notes": list(matched.notes),
+        "vlsmctl": version("vlsmctl"), "command": list(command),
+    }  # fmt: skip
     summary = summarise(scores, by=asked.by, about=about)
     write_scores(folder, scores, summary)
-    return Scored(folder, scores, summary), f"{pred} against {gt}"
+    return Scored(folder, scores, summary)
 
 
-def _compare(
-    named: Sequence[Path], asked: Asked, running: _Running, folder: Path, *, as_json: bool
-) -> None:
+def _compare(named: Sequence[Path], asked: Asked, running: Running, folder: Path, *, as_json: bool) -> None:
     from vlsmctl.commands.comparison_tables import comparison_notes, comparison_tables
-    from vlsmctl.comparison import compare_scores, short_names, write_comparison
+    from vlsmctl.comparison import compare_scores, compared_before, short_names, write_comparison
 
-    names = short_names(named)
     scored = [_scored_once(path, asked, running) for path in named]
+    methods = [one.summary["about"].get("method") for one in scored]
+    names = [
+        name if method is None else f"{method} {name}"
+        for name, method in zip(short_names(named), methods, strict=True)
+    ]
+    refuse_others(folder, "comparison.json", compared_before(folder), names)
     compared = compare_scores(
         [(name, one.scores) for name, one in zip(names, scored, strict=True)],
         [one.summary["about"] for one in scored],
@@ -322,6 +265,10 @@ def _compare(
     if as_json:
         out().print(json.dumps({"folder": str(folder), **compared.document}), markup=False)
         return
+    about = scored[0].summary["about"]
+    if "split" in about and "data" in about:
+        told = f"{about['data']} {about['split']}, prompts {about['prompts']}, protocol {about['protocol']}"
+        out().print(f"compared on {told}", markup=False)
     for table in comparison_tables(compared.document):
         out().print(table)
     for note in comparison_notes(compared.document):
@@ -329,7 +276,7 @@ def _compare(
     out().print(f"comparison: {folder / 'comparison.csv'}", markup=False)
 
 
-def _scored_once(path: Path, asked: Asked, running: _Running) -> Scored:
+def _scored_once(path: Path, asked: Asked, running: Running) -> Scored:
     """Of a folder with scores, or of a run: those that it has for just this, else made now."""
     from vlsmctl import runs
     from vlsmctl.score_files import SCORES, read_scores, read_summary
@@ -339,8 +286,8 @@ def _scored_once(path: Path, asked: Asked, running: _Running) -> Scored:
         return Scored(path, read_scores(path), read_summary(path))
     run = runs.find_run(path)
     before = scored_before(run, asked)
-    if before is not None:
-        console().print(f"{run}: scored before, in {before.folder}", markup=False)
+    told = "scoring it now" if before is None else f"scored before, in {before.folder}"
+    console().print(f"{run}: {told}", markup=False)
     return before or _of_run(run, asked, running, None)
 
 
@@ -361,9 +308,8 @@ def _show(scored: Scored, title: str, page: Path | None) -> None:
         screen.print(line, markup=False)
     for table in by_tables(summary):
         screen.print(table)
-    sensitivity = summary.get("sensitivity")
-    if sensitivity:
-        screen.print(sensitivity_table(sensitivity))
+    if summary.get("sensitivity"):
+        screen.print(sensitivity_table(summary["sensitivity"]))
     for path in summary["extra_predictions"][:_SHOWN]:
         console().print(f"no true mask for {path}", markup=False)
     folder = scored.folder
@@ -372,13 +318,18 @@ def _show(scored: Scored, title: str, page: Path | None) -> None:
         screen.print(f"report: {page}", markup=False)
 
 
-def notes(about: dict[str, Any]) -> list[str]:
+def notes(scored: Scored) -> list[str]:
     """What to know when reading the scores."""
+    from vlsmctl.datasets.attributes import WORDS
+
+    summary = scored.summary
+    about = summary["about"]
     said = list(about.get("notes", []))
     if about.get("prompts_from_masks"):
+        told = ", ".join(word for word in WORDS if len(word) > 1)
         said.append(
-            f"these prompts tell the model words taken from the true mask ({_FROM_MASKS}), as in the "
-            "published protocol; --prompts p1 names the class alone"
+            f"these prompts tell the model words taken from the true mask ({told}), as in the published "
+            "protocol; --prompts p1 names the class alone"
         )
     if about.get("trained_pictures"):
         said.append(f"the run was trained or chosen on {about['trained_pictures']} of these pictures")
@@ -387,6 +338,22 @@ def notes(about: dict[str, Any]) -> list[str]:
         said.append(f"trained on {trained}, scored on {data}")
     elif trained and about["trained_manifest_sha256"] != about["manifest_sha256"]:
         said.append("the data set has changed since this run was trained")
+    asked_of = {row.pair.id for row in scored.scores.rows}
+    if summary["by"].get("prompt"):
+        prompts = len(summary["by"]["prompt"])
+        said.append(f"the first table takes {len(asked_of)} pictures with {prompts} prompts each together")
+    for key, count in summary["not_asked"].items():
+        said.append(f"{count} pictures have no prompt {key}, and are not scored with it")
+    if summary["n"] and summary["n_both_empty"] + summary["n_false_alarm"] == summary["n"]:
+        said.append("no true mask marks anything at all: are these the masks, and is --label right?")
+    if summary["n_failed"] and summary["n"]:
+        share = summary["n"] / (summary["n"] + summary["n_failed"])
+        dice = summary["metrics"]["dice"]["mean"] * share
+        said.append(f"{summary['n_failed']} failed cases are in no mean; as 0, mean Dice is {dice:.3f}")
+    kinds = summary["caution_kinds"]
+    said += [f"{one['n']} cases, such as {one['id']}: {one['text']}" for one in kinds[:_CAUTIONS]]
+    if len(kinds) > _CAUTIONS:
+        said.append(f"{len(kinds) - _CAUTIONS} more kinds of remarks on cases: see summary.json")
     return said
 
 

@@ -15,8 +15,11 @@ COUNTS = {
     "n_without_prediction": "without a prediction file",
     "n_failed": "failed (in no mean)",
 }
-_PUBLISHED = ("dice", "iou", "hd95_defined_px", "hd95_px")  # what the paper has figures for, the best first
 _TOLD_APART = ("dice", "iou", "hd95_px", "hd95_mm")  # the columns of tables that tell results apart
+_OUTCOMES = {  # in tables that tell results apart
+    "n_missed": "missed", "n_false_alarm": "false\nalarms", "n_both_empty": "both\nempty",
+    "n_failed": "failed",
+}  # fmt: skip
 MOST_VALUES = 30  # rows of such a table; summary.json has them all
 
 
@@ -34,9 +37,24 @@ def score_table(summary: Mapping[str, Any]) -> Table:
     blanks = [""] * (4 if paper else 3)
     for key, label in COUNTS.items():
         table.add_row(label, *blanks, str(summary[key]))
-    if summary["mixed_units"]:
-        table.caption = "some cases are in mm, some in px: lengths and sizes are given for each apart"
+    table.caption = _caption(summary)
     return table
+
+
+def _caption(summary: Mapping[str, Any]) -> str:
+    """What the intervals rest on, and what is given apart."""
+    told = f"95 % intervals resample {_counted_units(summary)}"
+    if summary["mixed_units"]:
+        told += "; some cases are in mm, some in px: lengths and sizes are given for each apart"
+    return told
+
+
+def _counted_units(summary: Mapping[str, Any]) -> str:
+    from vlsmctl.intervals import FEWEST
+
+    number = summary["n_groups"]
+    few = ": too few for one" if number < FEWEST else ""
+    return f"{number} {'patients or sequences' if summary['grouped'] else 'cases'}{few}"
 
 
 def paper_lines(summary: Mapping[str, Any]) -> Iterator[str]:
@@ -48,13 +66,13 @@ def paper_lines(summary: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _published(summary: Mapping[str, Any]) -> dict[str, str]:
-    """The paper's figure for each metric that it has one for, in the unit of ours."""
-    paper, metrics = summary["about"].get("paper"), summary["metrics"]
+    """The paper's figure for each metric that it has one for, in the unit of ours. Its HD95 is that of the
+    cases in which both masks are there."""
+    paper = summary["about"].get("paper")
     if not paper:
         return {}
-    hd95 = next((name for name in _PUBLISHED[2:] if name in metrics), None)
-    shown = {"dice": f"{paper['dice'] / 100:.3f}", "iou": f"{paper['iou'] / 100:.3f}"}
-    return shown | ({hd95: f"{paper['hd95']:.1f}"} if hd95 else {})
+    shares = {name: f"{paper[name] / 100:.3f}" for name in ("dice", "iou")}
+    return {**shares, "hd95_defined_px": f"{paper['hd95']:.1f}"}
 
 
 def by_tables(summary: Mapping[str, Any]) -> Iterator[Table]:
@@ -64,16 +82,14 @@ def by_tables(summary: Mapping[str, Any]) -> Iterator[Table]:
 
     labels = {name: summary["metrics"][name]["label"] for name in _TOLD_APART if name in summary["metrics"]}
     for column, values in summary["by"].items():
-        table = Table(escape(column), *labels.values(), "missed", "false alarms", "cases")
+        table = Table(escape(column), *labels.values(), *_OUTCOMES.values(), "cases")
         for value, part in list(values.items())[:MOST_VALUES]:
             metrics = part["metrics"]
-            cells = [
-                "{} ({})".format(*figures(metrics[name])) if name in metrics else "" for name in labels
-            ]
-            counted = [str(part[name]) for name in ("n_missed", "n_false_alarm", "n")]
+            cells = ["\n".join(figures(metrics[name])) if name in metrics else "" for name in labels]
+            counted = [str(part[name]) for name in (*_OUTCOMES, "n")]
             table.add_row(escape(value), *cells, *counted)
         left = len(values) - MOST_VALUES
-        table.caption = "mean (95 % interval)" + (f"; {left} more in summary.json" if left > 0 else "")
+        table.caption = f"{left} more in summary.json" if left > 0 else None
         yield table
 
 

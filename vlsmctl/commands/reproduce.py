@@ -4,26 +4,24 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vlsmctl.commands.reproduce_plan import hints, show_plan
 from vlsmctl.commands.train import Live
 from vlsmctl.console import console, counted, out, table, track
 from vlsmctl.errors import INTERRUPTED, SOME_FAILED, UsageError
 
 if TYPE_CHECKING:
-    from vlsmctl.reproduce.grid import Cell, Grid, Problem
-    from vlsmctl.reproduce.probe import Planned
+    from vlsmctl.reproduce.grid import Cell, Grid
     from vlsmctl.reproduce.running import Ended
     from vlsmctl.reproduce.table import Figure, Line, Table
 
 GRID, RUNNING = "Grid", "Running"  # panels of options
-PROTOCOLS = ("paper", "default")
 _NAMED = 3  # cells named for one reason; of more, their presets
 
 Many = list[str] | None
@@ -77,7 +75,8 @@ def reproduce(
         str,
         typer.Option(
             metavar="i/n", rich_help_panel=RUNNING,
-            help="Do the i-th of n parts of the grid, such as one for each GPU.",
+            help="Do the i-th of n parts of the grid. One for each GPU: "
+            "CUDA_VISIBLE_DEVICES=0 vlsmctl reproduce --shard 1/4, and so on.",
         ),
     ] = "1/1",
     dry_run: Annotated[
@@ -104,10 +103,10 @@ def reproduce(
     share one folder.
     """
     _check(protocol, dry_run, only_table)
-    from vlsmctl.reproduce.grid import SEEDS, found_grid, plan_grid, read_shard
+    from vlsmctl.reproduce.grid import SEEDS, Grid, plan_grid, read_shard
 
     if only_table and not any((presets, methods, seeds, only, overrides)):
-        _tables(found_grid(result_folder, protocol), as_json)
+        _tables(Grid(result_folder, protocol, (), ()), as_json)
         return
     grid = plan_grid(
         _values(presets),
@@ -121,7 +120,7 @@ def reproduce(
         protocol=protocol,
     )
     if dry_run:
-        _plan(grid, as_json)
+        show_plan(grid, as_json)
     elif only_table:
         _tables(grid, as_json)
     else:
@@ -129,6 +128,8 @@ def reproduce(
 
 
 def _check(protocol: str, dry_run: bool, only_table: bool) -> None:
+    from vlsmctl.summary import PROTOCOLS
+
     if protocol not in PROTOCOLS:
         raise UsageError(f"--protocol {protocol!r}: known are {', '.join(PROTOCOLS)}")
     if dry_run and only_table:
@@ -187,28 +188,39 @@ def _do(grid: Grid, as_json: bool) -> None:
 
 
 def exit_code(ended: Sequence[Ended]) -> int:
-    """0: nothing is amiss; 3: some cells could not be done; where none at all could, that of their reason,
-    if it is one for all."""
+    """0: nothing is amiss; 3: some cells could not be done, or are with another process; where none at all
+    could, that of their reason, if it is one for all."""
+    from vlsmctl.reproduce.running import ELSEWHERE
+
+    elsewhere = any(one.state == ELSEWHERE for one in ended)
     codes = {one.problem.exit_code for one in ended if one.problem is not None}
     if not codes:
-        return 0
+        return SOME_FAILED if elsewhere else 0
     none = all(one.problem is not None for one in ended)
     return codes.pop() if none and len(codes) == 1 else SOME_FAILED
 
 
 def _reasons(ended: Sequence[Ended]) -> list[str]:
     """What could not be done and why, a reason only once, and what to do about it."""
+    from vlsmctl.reproduce.grid import PARTLY
     from vlsmctl.reproduce.running import ELSEWHERE
 
     reasons: dict[str, list[Ended]] = {}
     for one in ended:
         if one.problem is not None:
             reasons.setdefault(one.problem.message, []).append(one)
-    lines = [f"not done: {_cells(cells)}: {message}" for message, cells in reasons.items()]
+    lines = [
+        f"{'scored in part' if cells[0].state == PARTLY else 'not done'}: {_cells(cells)}: {message}"
+        for message, cells in reasons.items()
+    ]
     elsewhere = sum(one.state == ELSEWHERE for one in ended)
     if elsewhere:
-        lines.append(f"{counted(elsewhere, 'cell')} passed over: another process is at it")
-    return lines + _hints(one.problem for one in ended)
+        are = "is" if elsewhere == 1 else "are"
+        lines.append(
+            f"{counted(elsewhere, 'cell')} {are} with another process; run again to see "
+            f"{'it' if elsewhere == 1 else 'them'} done"
+        )
+    return lines + hints(one.problem for one in ended)
 
 
 def _cells(ended: Sequence[Ended]) -> str:
@@ -217,14 +229,12 @@ def _cells(ended: Sequence[Ended]) -> str:
     return f"{', '.join(dict.fromkeys(one.cell.name for one in ended))} ({counted(len(ended), 'cell')})"
 
 
-def _hints(problems: Iterable[Problem | None]) -> list[str]:
-    found = dict.fromkeys(problem.hint for problem in problems if problem is not None and problem.hint)
-    return [f"  try: {hint}" for hint in found]
-
-
 def _tables(grid: Grid, as_json: bool) -> None:
     from vlsmctl.reproduce.files import write_tables
+    from vlsmctl.reproduce.table import make_table
 
+    if not make_table(grid).lines:
+        raise UsageError(f"no runs of a grid in {str(grid.out)!r}", hint="--out names its folder")
     made = write_tables(grid)
     if as_json:
         _print_json(grid, made, (), 0)
@@ -250,11 +260,11 @@ def _print_json(grid: Grid, made: Table, ended: Sequence[Ended], code: int) -> N
 
 
 def _show(made: Table, grid: Grid) -> None:
-    from vlsmctl.reproduce.files import HEADINGS, NAMES
+    from vlsmctl.reproduce.files import AMISS, HEADINGS, NAMES
 
     screen = out()
     rows = [_row(line) for line in made.lines]
-    screen.print(table(["", "seeds", *HEADINGS.values(), "trained"], rows))
+    screen.print(table(["", "seeds", *HEADINGS.values(), AMISS, "trained"], rows))
     beside = any(one.paper is not None for line in made.lines for one in line.figures.values())
     second = "Below ours: the paper's, and ours minus the paper's. " if beside else ""
     screen.print(second + made.caption, markup=False)
@@ -266,13 +276,14 @@ def _show(made: Table, grid: Grid) -> None:
 
 def _row(line: Line) -> list[str]:
     """Two lines a cell, so that 80 columns are enough."""
-    from vlsmctl.reproduce.files import HEADINGS, PAPER_ONLY, hours, named, parameters, seeds_done
+    from vlsmctl.reproduce.files import HEADINGS, PAPER_ONLY, amiss, hours, named, parameters, seeds_done
 
     scores = [_score(line.figures[name]) for name in HEADINGS]
     return [
         f"{line.preset}\n{named(line).removesuffix(PAPER_ONLY)}",
         seeds_done(line),
         *scores,
+        amiss(line),
         f"{parameters(line.trainable)}\n{hours(line)}",
     ]
 
@@ -285,85 +296,3 @@ def _score(one: Figure) -> str:
         return ours
     difference = "" if one.difference is None else f" {plain(one.difference, signed=True)}"
     return f"{ours}\n{one.paper:.2f}{difference}"
-
-
-def _plan(grid: Grid, as_json: bool) -> None:
-    from vlsmctl.reproduce.probe import planned
-
-    cells = planned(grid, begins=lambda what: console().print(f"measuring {what}", markup=False))
-    if as_json:
-        out().print(json.dumps(_plan_document(grid, cells)), markup=False)
-        return
-    screen = out()
-    mine = {cell.key for cell in grid.mine}
-    rows = [
-        [each.cell.key, each.standing.state, _pictures(each), _time(each)]
-        for each in cells
-        if each.cell.key in mine
-    ]
-    screen.print(table(["cell", "state", "train / val / test", "time"], rows))
-    for number in range(1, grid.shard.of + 1):
-        part = _share(grid, cells, number)
-        own = " (this one)" if grid.shard.of > 1 and number == grid.shard.number else ""
-        title = f"shard {number}/{grid.shard.of}{own}" if grid.shard.of > 1 else "all"
-        screen.print(f"{title}: {counted(len(part), 'cell')}, {_total(part)}", markup=False)
-    screen.print(
-        "times: at least (training may stop as early as that) to at most (all epochs), measured on a few "
-        "pictures; nothing was written",
-        markup=False,
-    )
-    problems = [each.problem for each in cells if each.problem is not None]
-    for line in (*dict.fromkeys(problem.message for problem in problems), *_hints(problems)):
-        console(always=True).print(line, markup=False)
-
-
-def _share(grid: Grid, cells: Sequence[Planned], number: int) -> tuple[Planned, ...]:
-    from vlsmctl.reproduce.grid import Shard, share
-
-    return share(cells, Shard(number, grid.shard.of))
-
-
-def _pictures(each: Planned) -> str:
-    return " / ".join(map(str, each.pictures)) if each.pictures else "-"
-
-
-def _time(each: Planned) -> str:
-    from vlsmctl.reproduce.running import duration
-
-    if each.estimate is None:
-        return "-"
-    least, most = duration(each.estimate.least), duration(each.estimate.most)
-    return most if least == most else f"{least} to {most}"
-
-
-def _total(cells: Sequence[Planned]) -> str:
-    from vlsmctl.reproduce.running import duration
-
-    known = [each.estimate for each in cells if each.estimate is not None]
-    text = f"at least {duration(sum(each.least for each in known))}"
-    text += f", at most {duration(sum(each.most for each in known))}"
-    unknown = len(cells) - len(known)
-    return text + (f", without the {counted(unknown, 'cell')} that cannot be done yet" if unknown else "")
-
-
-def _plan_document(grid: Grid, cells: Sequence[Planned]) -> dict[str, Any]:
-    mine = {cell.key for cell in grid.mine}
-    return {
-        "out": str(grid.out),
-        "shard": asdict(grid.shard),
-        "cells": [
-            {
-                "cell": each.cell.key,
-                "mine": each.cell.key in mine,
-                "state": each.standing.state,
-                "run": str(each.cell.folder) if each.cell.folder else None,
-                "pictures": dict(zip(("train", "val", "test"), each.pictures, strict=True))
-                if each.pictures
-                else None,
-                "seconds_at_least": round(each.estimate.least, 1) if each.estimate else None,
-                "seconds_at_most": round(each.estimate.most, 1) if each.estimate else None,
-                "reason": each.problem.message if each.problem else None,
-            }
-            for each in cells
-        ],
-    }

@@ -43,7 +43,14 @@ def sensitivity_table(document: Mapping[str, Any]) -> Table:
 
 
 def _below(document: Mapping[str, Any]) -> Iterator[str]:
-    yield "Below each mean its 95 % interval. Same mask: 1 where the words changed nothing."
+    units = document["resampled_units"]
+    below = f"Below each mean its 95 % interval, which resamples {units}."
+    if all(row["dice"]["interval"][0] is None for row in document["rows"]):
+        below = f"The 95 % intervals are unknown from {units}."
+    yield (
+        f"{below} Same mask: 1 "
+        "where the words changed nothing. Wrong prompts are judged beside the same in other words."
+    )
     asked, there = document["n_pictures"], document["n_with_target"]
     failed = (
         f"; {document['n_failed']:,} could not be read and are in no mean" if document["n_failed"] else ""

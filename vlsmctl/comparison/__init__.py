@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 from vlsmctl.comparison.differences import RULES, Compared, compare_scores
-from vlsmctl.comparison.files import COMPARISON, DIFFERENCES, TABLE, short_names, write_comparison
+from vlsmctl.comparison.files import (
+    COMPARISON,
+    DIFFERENCES,
+    TABLE,
+    compared_before,
+    short_names,
+    write_comparison,
+)
 
 __all__ = [
-    "COMPARISON", "DIFFERENCES", "RULES", "TABLE", "Compared", "compare_scores", "short_names",
-    "write_comparison",
+    "COMPARISON", "DIFFERENCES", "RULES", "TABLE", "Compared", "compare_scores", "compared_before",
+    "short_names", "write_comparison",
 ]  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import isfinite
@@ -20,7 +21,8 @@ Rows = Mapping[Case, Mapping[str | None, Row]]  # by case and kind of prompt
 class Shared:
     """rows: for each run one a case, sorted by data set and id, the scores of its prompts averaged; data
     set, group, unit and truth of a case are equal in all. counts: of each run `n_cases`, `n_failed` (rows)
-    and `only_here` (cases that another run lacks). left_out: cases that are in all, but without a score in
+    and `only_here` (cases that another run lacks); of the rows that are averaged `n_scored`, `n_missed`,
+    `n_false_alarm` and `n_both_empty`. left_out: cases that are in all, but without a score in
     common. Both name examples. notes: what a reader must know, in sentences."""
 
     rows: tuple[tuple[Row, ...], ...]
@@ -53,7 +55,7 @@ def shared_cases(named: Sequence[tuple[str, Scores]]) -> Shared:
     ]
     failed = [case for case in everywhere if asked[case] and not prompts[case]]
     unasked = [case for case in everywhere if not asked[case]]
-    counts = [_counts(run, everywhere) for run in runs]
+    counts = [_counts(run, everywhere, prompts) for run in runs]
     return Shared(
         tuple(zip(*averaged, strict=True)),
         tuple(counts),
@@ -176,9 +178,15 @@ def _refuse_nothing_shared(
     )
 
 
-def _counts(run: Rows, everywhere: Sequence[Case]) -> dict[str, Any]:
+def _counts(
+    run: Rows, everywhere: Sequence[Case], prompts: Mapping[Case, Sequence[str | None]]
+) -> dict[str, Any]:
+    """prompts: of each case, those whose rows are averaged."""
+    outcomes = Counter(run[case][key].outcome for case, keys in prompts.items() for key in keys)
     return {
         "n_cases": len(run),
+        "n_scored": outcomes.total(),
+        **{f"n_{outcome}": outcomes[outcome] for outcome in ("missed", "false_alarm", "both_empty")},
         "n_failed": sum(not row.scores for prompts in run.values() for row in prompts.values()),
         "only_here": _listed(sorted(set(run) - set(everywhere))),
     }

@@ -15,12 +15,14 @@ from numpy.typing import NDArray
 from vlsmctl.comparison.cases import Shared, shared_cases
 from vlsmctl.errors import UsageError
 from vlsmctl.evaluation import SIZE_UNITS, Row, Scores, Tolerance
+from vlsmctl.intervals import RULE, units
 from vlsmctl.metrics import METRICS
 from vlsmctl.paired import Difference, holm, paired_difference
 from vlsmctl.summary import RULES as SCORE_RULES
 from vlsmctl.summary import resampled, summaries
 
 LEVEL = 0.05
+PRIMARY = "dice"  # the one metric that tells which run is better; the others say in what else
 COMPARED = tuple(name for name in METRICS if name != "volume_error")  # a bias is neither better nor worse
 RULES = {
     "difference": "second minus first, on the same cases; of HD95 and the absolute volume error, lower is "
@@ -29,13 +31,15 @@ RULES = {
     "failed in one, is in no difference and in no mean here",
     "prompts": "the scores of a case's prompts are averaged first, over those that every run has scored",
     "truth": "in every run a shared case has the same size, unit and number of true foreground elements",
-    "interval": "95 % percentile bootstrap of the mean (difference) over cases, 2000 resamples of patients "
-    "or sequences where known, else of cases",
+    "interval": f"of the mean, and of the mean difference: {RULE}",
     "p": "two-sided Wilcoxon signed-rank test of the differences, averaged within each patient or sequence "
     "first where these are known; zeros ranked, then left out (Pratt); exact up to 50 differences other "
     "than zero, else the normal approximation with corrections for ties, zeros and continuity; 1 where all "
     "are zero",
-    "p_holm": "p adjusted by Holm's method for all pairs of runs, for each metric apart",
+    "primary": "Dice is the primary metric: which of two runs is better is asked of it",
+    "p_holm": "p adjusted by Holm's method for all pairs of runs, for each metric apart: with the "
+    "primary metric alone the chance of any false difference is 5 % at most; the further metrics are not "
+    "corrected for being several",
     "better": f"the run that the signed ranks and the mean difference both favour, where p_holm is below "
     f"{LEVEL:g}; null: the scores do not tell which is better",
     **{name: SCORE_RULES[name] for name in ("empty", "no prediction", "unit", "HD95", "NSD")},
@@ -61,8 +65,9 @@ def compare_scores(
     summary), if that is to be kept.
 
     The document has runs (name, about, counts, and `metrics` as in summary.json, of the shared cases), n,
-    tested ("group" or "case": what a pair of the tests is), n_tested, tested_units (both in words),
-    differences (one a pair of runs and metric), notes (what a reader must know, in sentences) and rules.
+    tested ("group" or "case": what a pair of the tests is, and what intervals resample), n_tested,
+    tested_units (both in words), primary (the metric that tells which run is better), differences (one a
+    pair of runs and metric), notes (what a reader must know, in sentences) and rules.
 
     Raises: UsageError where nothing is shared, where a case appears twice, or where a shared case was
     scored against another truth, in another unit, by another tolerance or in another group; ValueError for
@@ -89,7 +94,8 @@ def compare_scores(
         "n": len(rows),
         "tested": "group" if grouped else "case",
         "n_tested": n_tested,
-        "tested_units": tested_units(n_tested, grouped=grouped),
+        "tested_units": units(n_tested, grouped=grouped),
+        "primary": PRIMARY,
         "units": dict(sorted(Counter(str(row.unit) for row in rows).items())),
         "tolerance": {"px": tolerance.px, "mm": tolerance.mm},
         "left_out": shared.left_out,
@@ -180,18 +186,12 @@ def _told(difference: Difference, p_holm: float, names: tuple[str, str], name: s
     }
 
 
-def tested_units(number: int, *, grouped: bool) -> str:
-    """What a pair of the tests is, and how many: "1 case", "20 patients or sequences"."""
-    one, many = ("patient or sequence", "patients or sequences") if grouped else ("case", "cases")
-    return f"{number:,} {one if number == 1 else many}"
-
-
 def _otherwise(about: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """What sets runs apart besides their masks."""
     for name in ("data", "split", "prompts", "protocol"):
         found = list(dict.fromkeys(str(each[name]) for each in about if name in each))
         if len(found) > 1:
-            yield f"scored with another {name}: {', '.join(found)}"
+            yield f"not scored alike: {name} {', '.join(found)}"
 
 
 def _too_few(runs: int, tested: int, *, grouped: bool) -> Iterator[str]:
@@ -201,6 +201,6 @@ def _too_few(runs: int, tested: int, *, grouped: bool) -> Iterator[str]:
     if least >= LEVEL:
         among = f" and {pairs} pairs of runs" if pairs > 1 else ""
         yield (
-            f"too few to tell: with {tested_units(tested, grouped=grouped)}{among}, p (Holm) cannot be "
+            f"too few to tell: with {units(tested, grouped=grouped)}{among}, p (Holm) cannot be "
             f"below {min(least, 1):.2g}, however large the differences"
         )

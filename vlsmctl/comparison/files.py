@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
@@ -9,8 +10,7 @@ from typing import Any
 
 from vlsmctl.comparison.differences import COMPARED, Compared
 from vlsmctl.errors import UsageError
-from vlsmctl.files import write_json
-from vlsmctl.mask_files import shown
+from vlsmctl.files import shown, write_json
 from vlsmctl.score_files import to_cell, write_csv
 
 COMPARISON, TABLE, DIFFERENCES = "comparison.json", "comparison.csv", "differences.csv"
@@ -56,6 +56,15 @@ def write_comparison(folder: Path, compared: Compared) -> None:
         _case_lines(compared),
     )
     write_json(folder / COMPARISON, compared.document)
+
+
+def compared_before(folder: Path) -> list[str] | None:
+    """What the comparison in a folder is of; None where there is none that can be read."""
+    try:
+        document = json.loads((folder / COMPARISON).read_bytes())
+        return [str(run["name"]) for run in document["runs"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _line(one: Mapping[str, Any], means: Mapping[str, Mapping[str, Any]]) -> list[Any]:

@@ -69,6 +69,17 @@ class Manifest:
         return chosen
 
 
+def data_set_of(record: Record, manifest: Manifest) -> str:
+    """The name of the data set that a record is of: its own, in one that was pooled of several."""
+    return str(record.attributes.get("dataset") or manifest.folder.resolve().name)
+
+
+def columns_of(record: Record) -> dict[str, str]:
+    """What a record may be told apart by: its split, its size in pixels, and its attributes."""
+    told = {"split": record.split, "width": record.width, "height": record.height, **record.attributes}
+    return {name: str(value) for name, value in told.items() if isinstance(value, str | int | float | bool)}
+
+
 def data_folder(data: Path, name: str) -> Path:
     """`data` itself when it is a prepared data set, else the data set `name` below it."""
     return data if (data / INFO).is_file() else data / name

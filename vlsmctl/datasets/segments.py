@@ -20,8 +20,7 @@ from vlsmctl.datasets.folders import read_folder
 from vlsmctl.errors import UnreadableFile
 from vlsmctl.formats.dicom_header import has_preamble, read_header
 from vlsmctl.formats.dicom_seg_grid import beyond, lay
-from vlsmctl.formats.dicom_seg_reading import EXPORT as EXPORT
-from vlsmctl.formats.dicom_seg_reading import Segmentation, open_frames, read_segmentation
+from vlsmctl.formats.dicom_seg_reading import EXPORT, Segmentation, open_frames, read_segmentation
 from vlsmctl.formats.naming import DICOM_SUFFIXES, scan_suffix
 from vlsmctl.formats.nifti import Grid
 

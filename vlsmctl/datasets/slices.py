@@ -17,11 +17,12 @@ import numpy as np
 from nibabel.orientations import aff2axcodes
 from numpy.typing import NDArray
 
-from vlsmctl.datasets.segments import EXPORT, find_segmentation, segmentation_misfit, segmentation_planes
+from vlsmctl.datasets.segments import find_segmentation, segmentation_misfit, segmentation_planes
 from vlsmctl.errors import UnreadableFile
 from vlsmctl.formats.dicom import open_dicom
 from vlsmctl.formats.dicom_frames import SourceFrame, arrange
 from vlsmctl.formats.dicom_pixels import open_pixels, stored_values
+from vlsmctl.formats.dicom_seg_reading import EXPORT
 from vlsmctl.formats.intensity import as_rgb, robust_range, to_grey
 from vlsmctl.formats.metaimage import metaimage_files, read_metaimage
 from vlsmctl.formats.nifti import Grid, SliceView, open_nifti, read_grid, read_planes, slice_view

@@ -57,12 +57,14 @@ class Lit:
 
 @dataclass(frozen=True)
 class SegGrid:
-    """affine: voxel index (column, row, slice) -> mm, RAS+. space: voxels along the axes. caution: what
-    no file states of it."""
+    """affine: voxel index (column, row, slice) -> mm, RAS+. space: voxels along the axes. cautions: what
+    no file states of it. volume: whether it is part of a volume, even where it is a single slice: one that
+    states how far slices are apart has others beside it."""
 
     affine: Affine
     space: Space
-    caution: str | None
+    cautions: tuple[str, ...]
+    volume: bool
 
 
 def lay(segmentation: Segmentation, number: int, to_voxel: Affine, space: Space) -> Laid | str:
@@ -189,7 +191,8 @@ def common_grid(segmentations: Sequence[Segmentation]) -> SegGrid | str:
     affine[:3, 2] = basis[:3, :3] @ (*shift, step)
     affine[:3, 3] = (basis @ (*origin, low, 1))[:3]
     rows, columns = segmentations[0].shape
-    return SegGrid(affine, (columns, rows, count), caution)
+    spaced = any(frame.slice_spacing for each in segmentations for frame in each.frames)
+    return SegGrid(affine, (columns, rows, count), (caution,) if caution else (), spaced or count > 1)
 
 
 def _lit(

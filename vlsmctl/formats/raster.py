@@ -78,7 +78,7 @@ def read_mask_picture(path: Path) -> NDArray[np.uint8]:
     float values are kept while they fit into 0..255, else scaled so that the maximum is 255; float
     values within 0..1 are taken as fractions of 255.
 
-    Raises UnreadableFile, as `read_picture` does.
+    Raises UnreadableFile, as `read_picture` does, and where all is black but parts are transparent.
     """
     image = _decode(path)
     if image.mode in _DEEP_MODES:
@@ -87,6 +87,7 @@ def read_mask_picture(path: Path) -> NDArray[np.uint8]:
         return np.array(image.convert("L"), dtype=np.uint8)
     red, green, blue = np.moveaxis(np.asarray(_opaque_rgb(image)), 2, 0)
     brightest: NDArray[np.uint8] = np.maximum(np.maximum(red, green), blue)
+    _refuse_alpha_alone(path, image, brightest)
     return brightest
 
 
@@ -114,7 +115,9 @@ def read_label_picture(path: Path) -> NDArray[np.int64]:
             f" such as {some}",
             hint="give each colour its number first, and store the numbers as grey values",
         )
-    return np.where(opaque, channels[..., 0], 0)
+    labels = np.where(opaque, channels[..., 0], 0)
+    _refuse_alpha_alone(path, image, labels)
+    return labels
 
 
 def plain_suffix(path: Path) -> str | None:
@@ -303,6 +306,17 @@ def _opaque_rgb(image: Image.Image) -> Image.Image:
         return layered.convert("RGB")
     black = Image.new("RGBA", layered.size, (0, 0, 0, 255))
     return Image.alpha_composite(black, layered).convert("RGB")
+
+
+def _refuse_alpha_alone(path: Path, image: Image.Image, values: NDArray[Any]) -> None:
+    if values.any() or not image.has_transparency_data:
+        return
+    low, high = image.convert("RGBA").getchannel("A").getextrema()
+    if low != high:
+        raise UnreadableFile(
+            f"{path}: expected a mask in its grey values, found all black, and some of it transparent: a"
+            " mask in the alpha channel alone; store it as grey values, 0 and 255"
+        )
 
 
 def _scaled_by_range(values: NDArray[np.generic]) -> NDArray[np.uint8]:

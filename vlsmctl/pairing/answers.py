@@ -4,14 +4,14 @@ them."""
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from vlsmctl.datasets.wording import listed
 from vlsmctl.errors import UsageError
+from vlsmctl.files import shown
 from vlsmctl.formats.naming import prompt_slug
-from vlsmctl.mask_files import shown
 from vlsmctl.pairing.folders import (
     Listing,
     Target,
@@ -24,46 +24,41 @@ from vlsmctl.pairing.folders import (
     refuse_nothing,
     refuse_split,
 )
-from vlsmctl.pairing.ledgers import Ledger, Told, read_answers, told_claims
-from vlsmctl.pairing.names import (
-    Claim,
-    Links,
-    composed,
-    endings,
-    index,
-    key,
-    link,
-    mask_claims,
-    said_of_near,
-    said_of_unsure,
-)
+from vlsmctl.pairing.images import refuse_images_among
+from vlsmctl.pairing.ledgers import Ledger, Recorded, read_answers, recorded_claims
+from vlsmctl.pairing.names import Claim, Links, composed, endings, index, key, link, mask_claims
 
 _IN_PARTS_ONLY = "its mask is a folder with a file a frame, the target is not"
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A mask for a prompt. told: what the ledger says of it, if it does."""
+    """A mask for a prompt. recorded: what the ledger says of it, if it does."""
 
     path: Path
-    told: Told | None = None
+    recorded: Recorded | None = None
 
 
-@dataclass(frozen=True)
+@dataclass
 class Answered:
     """A target with its answers by prompt (a text, where a ledger tells it, else as in the file name;
-    None: no prompt is known), and the prompts that should have got one, each with the reason where it
-    is known."""
+    None: no prompt is known). lost: the prompts that should have got one, each with the reason; skipped:
+    why none was asked, of an input that was no scan."""
 
     target: Target
     answers: dict[str | None, Answer] = field(default_factory=dict)
-    lost: dict[str | None, str] = field(default_factory=dict)
+    lost: dict[str, str] = field(default_factory=dict)
+    skipped: str | None = None
 
     @property
-    def told(self) -> bool:
+    def recorded(self) -> bool:
         """Whether a ledger knows what was asked of it."""
-        texts = [prompt for prompt in self.lost if prompt is not None]
-        return bool(texts) or any(answer.told is not None for answer in self.answers.values())
+        return bool(self.lost) or any(answer.recorded for answer in self.answers.values())
+
+    @property
+    def unknown(self) -> bool:
+        """Whether nothing was found of it, neither a mask nor a reason."""
+        return not self.answers and not self.lost and self.skipped is None
 
 
 @dataclass(frozen=True)
@@ -77,25 +72,25 @@ class Found:
 
 @dataclass(frozen=True)
 class _Mask:
-    """A mask below the folder of predictions. former: an earlier run wrote it, and no entry counts it
+    """A mask below the folder of predictions. stale: an earlier run wrote it, and no entry counts it
     now."""
 
     relative: str
     claims: tuple[Claim, ...]
-    told: tuple[Told, ...] = ()
-    former: bool = False
+    recorded: tuple[Recorded, ...] = ()
+    stale: bool = False
 
     @property
     def prompts(self) -> tuple[str, ...] | None:
-        return tuple(one.prompt for one in self.told) or None
+        return tuple(one.prompt for one in self.recorded) or None
 
 
 def answers_of_file(pred: Path, gt: Path, label: int | None = None) -> Found:
     """One mask for one target, whatever they are called. label: the one that is meant, of several that
     the ledger knows of; None: all of them."""
     name = composed(pred.name)
-    told = read_answers(pred.parent, {name: None}, ledgers=None).outputs.get(name, ())
-    meant = [one for one in told if one.label == label] or told
+    recorded = read_answers(pred.parent, {name: None}, ledgers=None).outputs.get(name, ())
+    meant = [one for one in recorded if one.label == label] or recorded
     answers: dict[str | None, Answer] = {one.prompt: Answer(pred, one) for one in meant}
     target = Target(shown(key(gt.name)), (key(gt.name),), gt)
     return Found([Answered(target, answers or {None: Answer(pred)})])
@@ -104,34 +99,36 @@ def answers_of_file(pred: Path, gt: Path, label: int | None = None) -> Found:
 def answers_in_folders(pred: Path, gt: Path, split: str) -> Found:
     """The masks below `pred` that answer the targets below `gt`.
 
-    Raises UsageError: nothing matches, two files claim one place; NoReadableInput: there are no masks.
+    Raises UsageError: nothing matches, two files claim one place, some name a prompt and others do not,
+    images lie among the targets; NoReadableInput: there are no masks.
     """
     made = list_masks(pred, "--pred", leave_out=gt)
     targets, parts, notes = _targets(pred, gt, split, made)
     refuse_nothing(made, parts, "--pred")
     ledger = read_answers(pred, _usable(made, parts), ledgers=made.ledgers)
-    masks = list(_masks(made, parts, ledger))
+    masks = list(_masks(made, parts, ledger, targets))
     cases = [Answered(target) for target in targets]
-    current = [mask for mask in masks if not mask.former]
+    current = [mask for mask in masks if not mask.stale]
     links = _answer(cases, current, [target.names for target in targets], pred)
     _lose(cases, ledger)
     # Of runs that were killed before they entered them; where the ledger knows more, they are outdated
-    former = [mask for mask in masks if mask.former]
-    open_names = [() if case.answers or case.lost else case.target.names for case in cases]
-    late = _answer(cases, former, open_names, pred)
-    extra = [mask for number, mask in enumerate(current) if number not in links.found]
-    outdated = [mask for number, mask in enumerate(former) if number not in late.found]
-    if not links.found and not late.found:
-        raise _nothing_matches(pred, gt, masks, targets, links)
+    stale = [mask for mask in masks if mask.stale]
+    stale_links = _answer(cases, stale, [case.target.names if case.unknown else () for case in cases], pred)
     if prepared_folder(gt) is None:
-        _refuse_images_among(cases, gt)
-    shown_names = [shown(mask.claims[0][0]) for mask in current]
-    notes = [*made.notes, *notes, *_said_of_parts(made, parts)]
-    notes += said_of_near(links, shown_names, [target.names for target in targets], "predictions")
-    notes += said_of_unsure(links, shown_names, [target.names for target in targets], "predictions")
+        refuse_images_among(targets, {number for number, case in enumerate(cases) if case.answers}, gt)
+    if not links.found and not stale_links.found:
+        raise _nothing_matches(pred, gt, masks, targets, links)
+    _refuse_mixture(cases)
+    extra = [mask for number, mask in enumerate(current) if number not in links.found]
+    outdated = [mask for number, mask in enumerate(stale) if number not in stale_links.found]
+    notes = [*made.notes, *notes, *_said_of_parts(made, parts), *links.notes, *_said_of_prompts(cases)]
+    unknown = [case for case in cases if case.unknown]
+    if extra and unknown:
+        names = f"the prediction {extra[0].claims[0][0]!r} and the target {unknown[0].target.names[0]!r}"
+        notes.append(f"left alone, as their names do not match: for example {names}")
     if outdated:
-        names = listed([shown(mask.relative) for mask in outdated])
-        notes.append(f"masks of earlier runs, by the ledger, which count no more: {names}")
+        listing = listed([shown(mask.relative) for mask in outdated])
+        notes.append(f"masks of earlier runs, by the ledger, which count no more: {listing}")
     return Found(cases, sorted(pred / mask.relative for mask in (*extra, *outdated)), notes)
 
 
@@ -165,43 +162,53 @@ def _usable(made: Listing, parts: Mapping[str, object]) -> dict[str, str | None]
     return usable
 
 
-def _masks(made: Listing, parts: Mapping[str, Sequence[str]], ledger: Ledger) -> Iterator[_Mask]:
-    texts = _texts(ledger)
-    for relative, owner in _with_owners(made.files, parts):
+def _masks(
+    made: Listing, parts: Mapping[str, Sequence[str]], ledger: Ledger, targets: Sequence[Target]
+) -> Iterator[_Mask]:
+    texts, tails = _texts(ledger), _tails(targets)
+    of: list[tuple[str, str | None]] = [(relative, None) for relative in made.files]
+    of += [(relative, owner) for owner, inside in parts.items() for relative in inside]
+    for relative, owner in of:
         output = composed(owner or relative)
-        told = ledger.outputs.get(output, ())
+        recorded = ledger.outputs.get(output, ())
 
-        def claims(name: str, told: tuple[Told, ...] = told) -> Iterator[Claim]:
-            return told_claims(name, told[0].input) if told else mask_claims(name)
+        def claims(name: str, recorded: tuple[Recorded, ...] = recorded) -> Iterator[Claim]:
+            if recorded:
+                yield from recorded_claims(name, recorded[0].input)
+                return
+            for case, slug in mask_claims(name):
+                if slug is None or (slug not in tails and (slug in texts or _is_slug(slug))):
+                    yield case, slug if slug is None else texts.get(slug, slug)
 
         found = claims(key(relative)) if owner is None else part_claims(relative, owner, claims)
-        named = tuple((case, None if slug is None else texts.get(slug, slug)) for case, slug in found)
-        yield _Mask(relative, named, told, former=not told and output in ledger.former)
-
-
-def _with_owners(
-    files: Iterable[str], parts: Mapping[str, Sequence[str]]
-) -> Iterator[tuple[str, str | None]]:
-    for relative in files:
-        yield relative, None
-    for owner, inside in parts.items():
-        for relative in inside:
-            yield relative, owner
+        yield _Mask(relative, tuple(found), recorded, stale=not recorded and output in ledger.stale)
 
 
 def _texts(ledger: Ledger) -> dict[str, str]:
     """What prompts are called in file names -> the prompts that the ledger knows."""
-    prompts = {one.prompt for told in ledger.outputs.values() for one in told}
+    prompts = {one.prompt for recorded in ledger.outputs.values() for one in recorded}
     slugs = [(prompt_slug(prompt), prompt) for prompt in prompts]
     counts = Counter(slug for slug, _ in slugs)
     return {slug: prompt for slug, prompt in slugs if counts[slug] == 1}
+
+
+def _tails(targets: Sequence[Target]) -> set[str]:
+    """What follows "__" in the names of targets: where p1__2 is a target, p2__2 does not answer p2."""
+    names = (name for target in targets for name in (*target.names, target.of or ""))
+    stems = (stem for name in names for _, stem in endings(name))
+    return {slug for stem in stems for _, slug in mask_claims(stem) if slug is not None}
+
+
+def _is_slug(slug: str) -> bool:
+    """Whether `predict` may have made it of a prompt; a mere number tells views or visits apart."""
+    return prompt_slug(slug) == slug and any(map(str.isalpha, slug))
 
 
 def _answer(
     cases: Sequence[Answered], masks: Sequence[_Mask], names: Sequence[Sequence[str]], pred: Path
 ) -> Links:
     """Adds the masks to the cases that they answer. names: of each case."""
-    links = link([mask.claims for mask in masks], names, lambda number: masks[number].prompts)
+    links = link([mask.claims for mask in masks], names, slots=lambda number: masks[number].prompts)
     for one, other, case in links.rivals:
         raise UsageError(
             f"two predictions for {cases[case].target.id!r}: {pred / masks[one].relative}"
@@ -209,90 +216,72 @@ def _answer(
             hint="keep one of the two below --pred, or give them names that match different targets",
         )
     for number, (case, slug) in links.found.items():
-        mask = masks[number]
-        path = pred / mask.relative
-        for told in mask.told:
-            cases[case].answers[told.prompt] = Answer(path, told)
-        if not mask.told:
+        path, recorded = pred / masks[number].relative, masks[number].recorded
+        cases[case].answers.update((one.prompt, Answer(path, one)) for one in recorded)
+        if not recorded:
             cases[case].answers[slug] = Answer(path)
     return links
 
 
 def _lose(cases: Sequence[Answered], ledger: Ledger) -> None:
     """Adds to the cases the prompts that were asked of them and got no answer."""
-    by_name = index([case.target.names for case in cases])
+    meant = {name: [number] for name, number in index([case.target.names for case in cases]).items()}
     frames: dict[str, list[int]] = defaultdict(list)
     for number, case in enumerate(cases):
         if case.target.of is not None:
             frames[case.target.of].append(number)
-    bare: dict[str, set[int]] = defaultdict(set)
-    if ledger.lost:
-        for name, number in by_name.items():
-            for _, stem in endings(name):
-                bare[stem].add(number)
+    meant = {**frames, **meant}
     for lost in ledger.lost:
-        for number in _meant(lost.claims, by_name, frames, bare):
-            case = cases[number]
-            if lost.prompt not in case.answers and not (lost.prompt is None and case.answers):
+        name = next((name for name in lost.cases if name in meant), None)
+        for case in [cases[number] for number in meant.get(name or "", ())]:
+            if lost.prompt is None:
+                case.skipped = case.skipped or (None if case.answers else lost.reason)
+            elif lost.prompt not in case.answers:
                 case.lost.setdefault(lost.prompt, lost.reason)
 
 
-def _meant(
-    claims: Sequence[Claim],
-    by_name: Mapping[str, int],
-    frames: Mapping[str, Sequence[int]],
-    bare: Mapping[str, set[int]],
-) -> Sequence[int]:
-    """The targets of an input without a mask: nothing is scored by it, so that a resembling name will
-    do, where there is only one."""
-    for case, _ in claims:
-        if case in by_name:
-            return [by_name[case]]
-        if case in frames:
-            return frames[case]
-    for case, _ in claims:
-        for _, stem in endings(case):
-            if len(bare.get(stem, ())) == 1:
-                return list(bare[stem])
-    return []
+def _refuse_mixture(cases: Sequence[Answered]) -> None:
+    """Raises UsageError where, without a ledger, some masks name a prompt and others do not: these could
+    be meant for any of them, or for none."""
+    plain, named = _unrecorded(cases, named=False), _unrecorded(cases, named=True)
+    if plain and named:
+        raise UsageError(
+            f"of the predictions some name a prompt and others do not: {named[0][1].path}"
+            f" ({named[0][0]!r}) and {plain[0][1].path}",
+            hint="put the files of each prompt into a folder of their own and score one folder at a time,"
+            " or take the part from '__' on off the names that mean no prompt",
+        )
+
+
+def _unrecorded(cases: Sequence[Answered], *, named: bool) -> list[tuple[str | None, Answer]]:
+    """Answers that no ledger knows, with the prompts that their names hold, or without any."""
+    answers = ((prompt, answer) for case in cases for prompt, answer in case.answers.items())
+    return [one for one in answers if one[1].recorded is None and (one[0] is not None) == named]
 
 
 def _nothing_matches(
     pred: Path, gt: Path, masks: Sequence[_Mask], targets: Sequence[Target], links: Links
 ) -> UsageError:
-    names = [shown(mask.claims[0][0]) for mask in masks]
-    current = [name for name, mask in zip(names, masks, strict=True) if not mask.former]
-    unsure = said_of_unsure(links, current, [target.names for target in targets], "predictions")
-    example = f"for example {names[0]!r} and {shown(targets[0].names[0])!r}"
+    example = f"for example {masks[0].claims[0][0]!r} and {targets[0].names[0]!r}"
     return UsageError(
         f"no prediction below {pred} has the relative path and stem of a target below {gt}: "
-        + "; ".join([example, *unsure]),
+        + "; ".join([example, *links.notes]),
         hint="give the predictions the names of the targets (a/case1.png for a/case1.png)",
     )
 
 
-def _refuse_images_among(cases: Sequence[Answered], gt: Path) -> None:
-    """Raises UsageError where each target with a prediction, case1, has beside it one without,
-    case1_mask: then images and masks lie in one folder, and the prediction was matched with the
-    image."""
-    answered = {case.target.names[0].casefold(): case for case in cases if case.answers}
-    twins: dict[str, list[tuple[str, str]]] = defaultdict(list)
-    for case in cases:
-        if not case.answers:
-            for ending, stem in endings(case.target.names[0]):
-                if ending and stem in answered:
-                    twins[ending].append((answered[stem].target.id, case.target.id))
-    for ending, found in twins.items():
-        if len(found) >= len(answered):
-            image, mask = found[0]
-            raise UsageError(
-                f"below {gt} lie both {image!r} and {mask!r}, {len(found)} such pairs in all:"
-                " images and masks, it seems",
-                hint=f"--gt: a folder that holds the masks alone (those that end in {ending})",
-            )
+def _said_of_prompts(cases: Sequence[Answered]) -> list[str]:
+    named = _unrecorded(cases, named=True)
+    prompts = sorted({repr(prompt) for prompt, _ in named})
+    if not named:
+        return []
+    return [
+        f"{len(named)} predictions read as answers to the prompts {listed(prompts)}"
+        " (by what follows '__' in their names)"
+    ]
 
 
-def _said_of_parts(made: Listing, parts: Mapping[str, object]) -> list[str]:
+def _said_of_parts(made: Listing, parts: Collection[str]) -> list[str]:
     unused = [shown(owner) for owner in made.parts if owner not in parts]
     if not unused:
         return []

@@ -7,14 +7,24 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any
 
-from vlsmctl.datasets.manifest import ALL, INFO, MANIFEST, Manifest, Record, read_manifest
+from vlsmctl.datasets.manifest import (
+    ALL,
+    INFO,
+    MANIFEST,
+    Manifest,
+    Record,
+    columns_of,
+    data_set_of,
+    read_manifest,
+)
 from vlsmctl.datasets.wording import listed
 from vlsmctl.errors import NoReadableInput, UnreadableFile, UsageError
+from vlsmctl.files import shown
+from vlsmctl.formats.dicom_seg_reading import is_segmentation
 from vlsmctl.formats.naming import DICOM_SUFFIXES, FRAMES_SUFFIX, RESERVED, SEG_SUFFIX, SLICES_SUFFIX
 from vlsmctl.ledger import LEDGER
-from vlsmctl.mask_files import MASK_SUFFIXES, is_mask_name, is_segmentation, shown
+from vlsmctl.mask_files import MASK_SUFFIXES, is_mask_name
 from vlsmctl.pairing.names import Claim, composed, key, mask_claims
 
 MASKS = "masks"  # of a prepared data set
@@ -274,18 +284,6 @@ def _of_record(record: Record, manifest: Manifest) -> Target:
         data_set=data_set_of(record, manifest),
         columns=columns_of(record),
     )
-
-
-def data_set_of(record: Record, manifest: Manifest) -> str:
-    """The name of the data set that a record is of: its own, in one that was pooled of several."""
-    return str(record.attributes.get("dataset") or manifest.folder.resolve().name)
-
-
-def columns_of(record: Record) -> dict[str, str]:
-    """What a record may be told apart by: its split, its size in pixels, and its attributes."""
-    told: dict[str, Any] = {"split": record.split, "width": record.width, "height": record.height}
-    told |= record.attributes
-    return {name: str(value) for name, value in told.items() if isinstance(value, str | int | float | bool)}
 
 
 def refuse_split(split: str, gt: Path) -> None:

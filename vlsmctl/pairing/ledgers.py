@@ -17,7 +17,7 @@ _GONE = "its mask is not there any more"
 
 
 @dataclass(frozen=True)
-class Told:
+class Recorded:
     """What a mask answers. prompt: the text; label: its number in a file that holds several; input: the
     scan, as `predict` was given it."""
 
@@ -28,10 +28,10 @@ class Told:
 
 @dataclass(frozen=True)
 class Lost:
-    """An input that got no mask for a prompt (None: it was skipped before any was asked). claims: the
-    cases that it may be, the likeliest first."""
+    """An input that got no mask for a prompt (None: it was skipped before any was asked). cases: that it
+    may be, the likeliest first."""
 
-    claims: tuple[Claim, ...]
+    cases: tuple[str, ...]
     prompt: str | None
     reason: str
 
@@ -39,12 +39,12 @@ class Lost:
 @dataclass(frozen=True)
 class Ledger:
     """outputs: of each mask that is there (a file, or a folder of frames, below the folder of
-    predictions) what it answers. lost: what has none. former: outputs of earlier runs, which no entry
+    predictions) what it answers. lost: what has none. stale: outputs of earlier runs, which no entry
     counts any more."""
 
-    outputs: dict[str, tuple[Told, ...]] = field(default_factory=dict)
+    outputs: dict[str, tuple[Recorded, ...]] = field(default_factory=dict)
     lost: list[Lost] = field(default_factory=list)
-    former: set[str] = field(default_factory=set)
+    stale: set[str] = field(default_factory=set)
 
 
 def read_answers(folder: Path, usable: Mapping[str, str | None], ledgers: Sequence[str] | None) -> Ledger:
@@ -64,8 +64,8 @@ def read_answers(folder: Path, usable: Mapping[str, str | None], ledgers: Sequen
     for place in places:
         _sort(read_ledger(place.folder).values(), place, usable, said)
         names = (place.within(name) for name in ever_written(place.folder))
-        said.former.update(name for name in names if name is not None)
-    said.former.difference_update(said.outputs)
+        said.stale.update(name for name in names if name is not None)
+    said.stale.difference_update(said.outputs)
     return said
 
 
@@ -102,7 +102,7 @@ def _sort(
     entries: Collection[Entry], place: _Place, usable: Mapping[str, str | None], said: Ledger
 ) -> None:
     """Adds what the entries of one ledger say."""
-    outputs: dict[str, list[Told]] = {}
+    outputs: dict[str, list[Recorded]] = {}
     lost = [entry for entry in entries if entry.output is None]
     roots: set[str] = set()
     for entry in entries:
@@ -115,22 +115,23 @@ def _sort(
             continue
         why = usable.get(name, _GONE)
         if why is None:
-            outputs.setdefault(name, []).append(Told(entry.prompt, entry.label, entry.input))
+            outputs.setdefault(name, []).append(Recorded(entry.prompt, entry.label, entry.input))
         else:
-            said.lost.append(Lost(tuple(_output_claims(name, entry.input)), entry.prompt, why))
-    said.outputs.update((name, tuple(told)) for name, told in outputs.items())
+            cases = tuple(case for case, _ in _output_claims(name, entry.input))
+            said.lost.append(Lost(cases, entry.prompt, why))
+    said.outputs.update((name, tuple(own)) for name, own in outputs.items())
     for entry in lost:
-        claims = tuple(_input_claims(entry.input, roots, place))
-        if claims:
+        names = tuple(_input_cases(entry.input, roots, place))
+        if names:
             prompt = entry.prompt if entry.status != "skipped" else None
-            said.lost.append(Lost(claims, prompt, f"{entry.status}: {entry.reason}"))
+            said.lost.append(Lost(names, prompt, f"{entry.status}: {entry.reason}"))
 
 
 def _output_claims(output: str, source: str) -> Iterator[Claim]:
-    return told_claims(key(output.removesuffix(FRAMES_SUFFIX).removesuffix(SLICES_SUFFIX)), source)
+    return recorded_claims(key(output.removesuffix(FRAMES_SUFFIX).removesuffix(SLICES_SUFFIX)), source)
 
 
-def told_claims(name: str, source: str) -> Iterator[Claim]:
+def recorded_claims(name: str, source: str) -> Iterator[Claim]:
     """The cases that a mask may be for, by its name (without the extension), where the ledger knows its
     prompts. A scan may be called a__polyp itself: then that is no prompt. source: the scan."""
     last = name.rpartition("/")[2]
@@ -157,20 +158,17 @@ def _roots(output: str, source: str) -> Iterator[str]:
                 return
 
 
-def _input_claims(source: str, roots: Iterable[str], place: _Place) -> Iterator[Claim]:
+def _input_cases(source: str, roots: Iterable[str], place: _Place) -> Iterator[str]:
     """The cases that an input without a mask may be: its path below the root that inputs with masks
     show; where they show none that fits, the end of its path, the longest first."""
     stems = _stems(source)
     longest_first = sorted(filter(None, roots), key=len, reverse=True)
     below = [stem[len(root) :] for root in longest_first for stem in stems if stem.startswith(root)]
     if not below:
-        below = ["/".join(parts[start:]) for parts in _parts(stems) for start in range(len(parts))]
+        parts = [stem.strip("/").split("/") for stem in stems]
+        below = ["/".join(one[start:]) for one in parts for start in range(len(one))]
         below.sort(key=len, reverse=True)
     for name in below:
         inside = place.within(name)
         if inside:
-            yield inside, None
-
-
-def _parts(stems: Iterable[str]) -> list[list[str]]:
-    return [[part for part in stem.split("/") if part] for stem in stems]
+            yield inside

@@ -1,28 +1,27 @@
 """Which names belong together: text alone, no file is looked at.
 
 Names are paths relative to a folder, with forward slashes and without the extension ("a/case1"). First
-those that are equal go together. What is left over gets a second try: with an ending such as `_mask`,
-which tells what a file is for, taken off, and whatever the case of its letters; but only where that
-leaves no choice anywhere in the two folders.
+those that are equal go together. What is left over gets a second try: with a word that says that a file is
+a mask (`_mask`, `_pred`) taken off the names of one side, "case1/mask" read as "case1", and whatever the
+case of letters; but only where that leaves no choice anywhere in the two folders.
 """
 
 from __future__ import annotations
 
 import unicodedata
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from vlsmctl.datasets.affixes import FIRST_CHANNEL, LABEL_WORDS, MODALITIES
+from vlsmctl.datasets.affixes import FIRST_CHANNEL, LABEL_WORDS
 from vlsmctl.formats.naming import DICOM_SUFFIXES, NIFTI_SUFFIXES, PICTURE_SUFFIXES, SEG_SUFFIX
 
 Claim = tuple[str, str | None]  # a case that a name may stand for, and the prompt that it names
 Slots = Callable[[int], Collection[Hashable] | None]
 
 _JOINS = "_-. /"
-_MASK_WORDS = (*LABEL_WORDS, "pred", "preds", "prediction", "predictions", "predicted")
-_IMAGE_WORDS = ("image", "img", FIRST_CHANNEL[1:], *MODALITIES)
-_WORDS = frozenset((*_MASK_WORDS, *_IMAGE_WORDS))
+_MASK_WORDS = frozenset((*LABEL_WORDS, "pred", "preds", "prediction", "predictions", "predicted"))
+_SECOND_CHANNEL = "_0001"
 _SUFFIXES = tuple(
     sorted(
         (*PICTURE_SUFFIXES, *NIFTI_SUFFIXES, *DICOM_SUFFIXES, SEG_SUFFIX, ".mha", ".mhd"),
@@ -73,14 +72,12 @@ def mask_claims(name: str) -> Iterator[Claim]:
 @dataclass(frozen=True)
 class Links:
     """found: of an item, the number of the name that it belongs to, and the prompt that it names.
-    rivals: two items that claim one place, and the number of its name. near: of those that were found
-    at the second try, what was taken off the item and off the name. unsure: two items (or one, twice)
-    and two names, one of them twice, that left a choice, so that there was no second try."""
+    rivals: two items that claim one place, and the number of its name. notes: how names differ that were
+    taken for the same at the second try, or why there was none."""
 
     found: dict[int, tuple[int, str | None]] = field(default_factory=dict)
     rivals: list[tuple[int, int, int]] = field(default_factory=list)
-    near: dict[int, tuple[str, str]] = field(default_factory=dict)
-    unsure: tuple[int, int, int, int] | None = None
+    notes: list[str] = field(default_factory=list)
 
 
 def _one_place(_: int) -> None:
@@ -88,31 +85,39 @@ def _one_place(_: int) -> None:
 
 
 def link(
-    items: Sequence[Sequence[Claim]], names: Sequence[Sequence[str]], slots: Slots = _one_place
+    items: Sequence[Sequence[Claim]],
+    names: Sequence[Sequence[str]],
+    what: str = "predictions",
+    slots: Slots = _one_place,
 ) -> Links:
     """Which item belongs to which name.
 
-    items: the claims of each, the likeliest first. names: of each, all that it goes by, the proper one
-    first; what two of them go by is the name of neither. slots: the places of a name that an item takes
-    (prompts that it answers); None: the one of the prompt that its name holds; None among them leaves
-    room for no other.
+    items: the claims of each, its whole name first. names: of each, all that it goes by, the proper one
+    first; what two of them go by is the name of neither. what: the items are, for notes. slots: the places
+    of a name that an item takes (prompts that it answers); None: the one of the prompt that its name
+    holds; None among them leaves room for no other.
     """
     by_name = index(names)
     links = Links()
-    taken: dict[int, dict[Hashable, int]] = defaultdict(dict)
+    taken: _Taken = defaultdict(dict)
     for number, claims in enumerate(items):
         hit = next(((by_name[case], slug) for case, slug in claims if case in by_name), None)
         if hit is None:
             continue
-        rival = _take(taken[hit[0]], number, _places(slots(number), hit[1]))
+        rival = _take(taken[hit[0]], number, slots(number), hit[1])
         if rival is None:
             links.found[number] = hit
         else:
             links.rivals.append((rival, number, hit[0]))
     free = [number for number in range(len(items)) if number not in links.found]
-    if links.rivals or not free or len(taken) == len(names):
-        return links
-    return _second_try(items, names, slots, links, taken, free)
+    if not links.rivals and free and len(taken) < len(names):
+        near = _second_try(items, names, slots, taken, free)
+        if isinstance(near, str):
+            links.notes.append(f"{what} whose names only resemble a target's were not matched: {near}")
+        else:
+            links.found.update((number, (one.target, one.slug)) for number, one in near.items())
+            links.notes.extend(_ways(near, items, names, what))
+    return links
 
 
 def index(names: Sequence[Sequence[str]]) -> dict[str, int]:
@@ -127,12 +132,14 @@ def index(names: Sequence[Sequence[str]]) -> dict[str, int]:
     return {**{name: number for name, number in further.items() if name not in doubled}, **proper}
 
 
-def _places(own: Collection[Hashable] | None, slug: str | None) -> Collection[Hashable]:
-    return (slug,) if own is None else own
+_Taken = defaultdict[int, dict[Hashable, int]]  # of each name, its places and the items in them
 
 
-def _take(taken: dict[Hashable, int], number: int, places: Collection[Hashable]) -> int | None:
-    """Takes the places; or, where there is no room for all of them, the item that is there already."""
+def _take(
+    taken: dict[Hashable, int], number: int, own: Collection[Hashable] | None, slug: str | None
+) -> int | None:
+    """Takes the item's places; or, where there is no room for all of them, the item that is there."""
+    places = (slug,) if own is None else own
     for place in places:
         there = taken.values() if place is None else [taken[one] for one in (place, None) if one in taken]
         rival = next((other for other in there if other != number), None)
@@ -142,116 +149,97 @@ def _take(taken: dict[Hashable, int], number: int, places: Collection[Hashable])
     return None
 
 
+@dataclass(frozen=True)
+class _Near:
+    """A name that an item resembles, and what was taken off both to make them equal."""
+
+    target: int
+    slug: str | None
+    off_item: str
+    off_name: str
+
+    @property
+    def counts(self) -> bool:
+        """An ending is taken off one side only; a file that is called "mask" or "pred", and nothing else,
+        goes by its folder on both."""
+        return not self.off_item or not self.off_name or self.off_item[0] == self.off_name[0] == "/"
+
+
 def _second_try(
     items: Sequence[Sequence[Claim]],
     names: Sequence[Sequence[str]],
     slots: Slots,
-    links: Links,
-    taken: dict[int, dict[Hashable, int]],
+    taken: _Taken,
     free: Sequence[int],
-) -> Links:
-    """With endings taken off; all or nothing, as a choice in one place makes the rest a guess, too."""
-    alone = _alone(own[0] for own in names if own)
-    bare: dict[str, list[tuple[int, str]]] = defaultdict(list)
+) -> dict[int, _Near] | str:
+    """What resembles, or the choice that this leaves: in one place it makes the rest a guess, too."""
+    bare: defaultdict[str, dict[int, str]] = defaultdict(dict)
     for number, own in enumerate(names):
-        for name in own:
-            for ending, stem in endings(name, alone):
-                if (number, ending) not in bare[stem]:
-                    bare[stem].append((number, ending))
-    alone = _alone(claims[0][0] for claims in items if claims)
-    found: dict[int, tuple[int, str | None]] = {}
-    near: dict[int, tuple[str, str]] = {}
+        for ending, stem in sorted({one for name in own for one in endings(name)}):
+            bare[stem].setdefault(number, ending)
+    called = {claims[0][0].casefold() for claims in items}
+    near: dict[int, _Near] = {}
     for number in free:
-        hits = _hits(items[number], bare, alone)
-        for target, slug, *ways in hits:
-            other = found.get(number, (target, None))[0]
-            if other != target:
-                return _unsure(links, number, number, other, target)
-            if number in found:
-                continue
-            rival = _take(taken[target], number, _places(slots(number), slug))
+        item, hits = items[number][0][0], _hits(items[number], bare, called)
+        if len(hits) > 1:
+            one, other = (names[target][0] for target in sorted(hits)[:2])
+            return f"{item!r} could be for {one!r} or {other!r}"
+        for target, hit in hits.items():
+            rival = _take(taken[target], number, slots(number), hit.slug)
             if rival is not None:
-                return _unsure(links, rival, number, target, target)
-            found[number], near[number] = (target, slug), (ways[0], ways[1])
-    return Links({**links.found, **found}, [], near)
-
-
-def _unsure(links: Links, item: int, other: int, name: int, other_name: int) -> Links:
-    return Links(links.found, links.rivals, {}, (item, other, name, other_name))
+                return f"{items[rival][0][0]!r} and {item!r} could both be for {names[target][0]!r}"
+            near[number] = hit
+    near = {number: hit for number, hit in near.items() if hit.counts}
+    sides = [
+        next((number for number, hit in near.items() if hit.off_item and not hit.off_name), None),
+        next((number for number, hit in near.items() if hit.off_name and not hit.off_item), None),
+    ]
+    pairs = [f"{items[n][0][0]!r} and {names[near[n].target][0]!r}" for n in sides if n is not None]
+    if len(pairs) > 1:
+        return f"endings would be taken off both sides: {' but '.join(pairs)}"
+    return near
 
 
 def _hits(
-    claims: Iterable[Claim], bare: Mapping[str, Sequence[tuple[int, str]]], alone: Collection[str]
-) -> list[tuple[int, str | None, str, str]]:
-    """The names that an item may belong to: number, prompt, and the two endings. The first claim that
-    fits any decides."""
+    claims: Iterable[Claim], bare: Mapping[str, Mapping[int, str]], called: Collection[str]
+) -> dict[int, _Near]:
+    """The names that an item may belong to. The first claim that fits any decides. called: what items
+    are called; a first channel beside a second one is no mask."""
     for case, slug in claims:
-        hits = [
-            (number, slug, ending, other)
-            for ending, stem in endings(case, alone)
-            for number, other in bare.get(stem, ())
-            if (ending, other) != ("/", "/")  # two names with nothing in common
-        ]
+        ways = list(endings(case))
+        rest = ways[0][1].removesuffix(FIRST_CHANNEL)
+        if rest and rest != ways[0][1] and rest + _SECOND_CHANNEL not in called:
+            ways.append((FIRST_CHANNEL, rest))
+        hits: dict[int, _Near] = {}
+        for ending, stem in ways:
+            for target, other in bare.get(stem, {}).items():
+                hits.setdefault(target, _Near(target, slug, ending, other))
         if hits:
             return hits
-    return []
+    return {}
 
 
-def endings(name: str, alone: Collection[str] = ()) -> Iterator[tuple[str, str]]:
+def endings(name: str) -> Iterator[tuple[str, str]]:
     """What may be taken off a name, and what is left of it in small letters: of "A/case1_mask" nothing,
-    and "_mask"; of "case1/mask" the whole last part. alone: folders with a single file, which the
-    folder's name may stand for ("/" is taken off)."""
+    and "_mask"; of "case1/mask" nothing, and "/mask"."""
     low = name.casefold()
     yield "", low
     cut = max(low.rfind(join) for join in _JOINS)
     rest = low[:cut].rstrip() if cut > 0 else ""
-    known = low[cut + 1 :] in _WORDS and rest and not rest.endswith("/")
-    if known:
+    if low[cut + 1 :] in _MASK_WORDS and rest and not rest.endswith("/"):
         yield low[cut:], rest
-    folder = name.rpartition("/")[0]
-    if folder in alone and not (known and low[cut] == "/"):
-        yield "/", folder.casefold()
 
 
-def _alone(names: Iterable[str]) -> set[str]:
-    """The folders with a single name in them."""
-    counts = Counter(name.rpartition("/")[0] for name in names)
-    return {folder for folder, count in counts.items() if folder and count == 1}
-
-
-def said_of_near(
-    links: Links, item_names: Sequence[str], names: Sequence[Sequence[str]], what: str
-) -> list[str]:
-    """A line for each way in which names differ that were taken for the same. what: the items,
-    "predictions"."""
+def _ways(
+    near: Mapping[int, _Near], items: Sequence[Sequence[Claim]], names: Sequence[Sequence[str]], what: str
+) -> Iterator[str]:
+    """A line for each way in which names differ that were taken for the same."""
     ways: dict[tuple[str, str], list[int]] = defaultdict(list)
-    for number, way in links.near.items():
-        ways[way].append(number)
-    lines = []
+    for number, hit in near.items():
+        ways[hit.off_item, hit.off_name].append(number)
     for (off_item, off_name), numbers in sorted(ways.items()):
-        example = f"{item_names[numbers[0]]!r} for {names[links.found[numbers[0]][0]][0]!r}"
-        how = [
-            f"{ending!r} taken off the name of the {whose}"
-            if ending != "/"
-            else f"the {whose}'s folder for its name"
-            for ending, whose in ((off_item, what.removesuffix("s")), (off_name, "target"))
-            if ending
-        ]
-        said = " and ".join(how) or "upper and lower case taken for the same"
-        lines.append(f"{len(numbers)} {what} matched with {said}: {example}")
-    return lines
-
-
-def said_of_unsure(
-    links: Links, item_names: Sequence[str], names: Sequence[Sequence[str]], what: str
-) -> list[str]:
-    """Why there was no second try, in a line; nothing where there was one, or no need."""
-    if links.unsure is None:
-        return []
-    item, other, name, other_name = links.unsure
-    choice = (
-        f"{item_names[item]!r} could be for {names[name][0]!r} or {names[other_name][0]!r}"
-        if item == other
-        else f"{item_names[item]!r} and {item_names[other]!r} could both be for {names[name][0]!r}"
-    )
-    return [f"{what} whose names only resemble those of targets were not matched, for {choice}"]
+        off = ((off_item, what.removesuffix("s")), (off_name, "target"))
+        said = [f"{ending!r} taken off the name of the {whose}" for ending, whose in off if ending]
+        how = " and ".join(said) or "upper and lower case taken for the same"
+        example = f"{items[numbers[0]][0][0]!r} for {names[near[numbers[0]].target][0]!r}"
+        yield f"{len(numbers)} {what} matched with {how}: {example}"

@@ -70,18 +70,20 @@ def match(
 
     As `predict` names its files, the prediction for `a/case1` may be `a/case1.png`, `a/case1.nii.gz`,
     `a/case1.seg.dcm`, `a/case1.jpg.png` (two inputs that would collide keep their extension) or, one
-    for each prompt, `a/case1__polyp.png`. What is left over gets a second try, see `names`. Where
-    `predict` has left its ledger, that says which prompts were asked of each input, and what each mask
-    answers; else every target is expected to have a prediction for each prompt that any has. A missing
-    prediction makes a pair without one. Two files are one pair, whatever their names.
+    for each prompt, `a/case1__polyp.png`, unless what follows "__" is a mere number or ends the name of
+    a target. What is left over gets a second try, see `names`. Where `predict` has left its ledger, that
+    says which prompts were asked of each input, and what each mask answers; else every target is expected
+    to have a prediction for each prompt that any has. A missing prediction makes a pair without one. Two
+    files are one pair, whatever their names.
 
     gt: masks, or a prepared data set (or its masks folder), whose records then are the targets, with
     their groups, attributes and images; split: of that. cases: a table of facts, see `tables`.
     images: a folder of the pictures or scans. target_label, prediction_label: the value, or segment,
     that is meant in every file; for masks in a ledger, that decides.
 
-    Raises: UsageError when something is not there, when nothing matches, or when two files claim one
-    place; NoReadableInput when a folder holds no masks.
+    Raises: UsageError when something is not there, when nothing matches, when two files claim one place,
+    when some masks name a prompt and others do not, or when images lie among the targets; NoReadableInput
+    when a folder holds no masks.
     """
     _refuse_unlike(pred, gt)
     if pred.is_dir():
@@ -96,7 +98,8 @@ def match(
     if cases is not None:
         targets, told = with_facts(targets, read_case_table(cases), cases)
         notes += told
-    known = {answer.told.label for case in found.cases for answer in case.answers.values() if answer.told}
+    answers = [answer for case in found.cases for answer in case.answers.values()]
+    known = {answer.recorded.label for answer in answers if answer.recorded}
     if prediction_label is not None and known - {prediction_label}:
         notes.append(
             f"predict's ledger says what its masks hold: {prediction_label} is not looked for in them"
@@ -137,23 +140,26 @@ def _pairs(
     for case in cases:
         for prompt in _expected(case, usual):
             answer = case.answers.get(prompt)
-            label = None if answer is None else answer.told.label if answer.told else prediction_label
+            label = None
+            if answer is not None:
+                label = answer.recorded.label if answer.recorded else prediction_label
             pairs.append(_pair(case, prompt, answer, label, target_label))
     return pairs
 
 
 def _usual(cases: Sequence[Answered]) -> list[str | None]:
-    """What was asked of a target of which nothing is known: by a ledger, where it was the same of all;
-    without one, what the names of masks say."""
-    told = {frozenset(_asked(case)) for case in cases if case.told}
-    if told:
-        return _in_order(next(iter(told))) if len(told) == 1 else [None]
-    named = {prompt for case in cases for prompt in case.answers}
-    return [None] if None in named else _in_order(named)
+    """What was asked of a target of which nothing is known: by a ledger, what was asked of all, or else of
+    several; without one, what the names of masks say."""
+    asked = [frozenset(_asked(case)) for case in cases if case.recorded]
+    if asked:
+        counts = Counter(prompt for prompts in asked for prompt in prompts)
+        several = [prompt for prompt, count in counts.items() if count > 1]
+        return _in_order(asked[0] if len({*asked}) == 1 else several) or [None]
+    return _in_order({prompt for case in cases for prompt in case.answers})
 
 
 def _expected(case: Answered, usual: Sequence[str | None]) -> list[str | None]:
-    if case.told:
+    if case.recorded:
         return _in_order(_asked(case))
     if None in case.answers:
         return [None]
@@ -163,7 +169,7 @@ def _expected(case: Answered, usual: Sequence[str | None]) -> list[str | None]:
 
 
 def _asked(case: Answered) -> set[str | None]:
-    return {*case.answers, *(prompt for prompt in case.lost if prompt is not None)}
+    return {*case.answers, *case.lost}
 
 
 def _in_order(prompts: Iterable[str | None]) -> list[str | None]:
@@ -174,17 +180,13 @@ def _pair(
     case: Answered, prompt: str | None, answer: Answer | None, label: int | None, target_label: int | None
 ) -> CasePair:
     target, columns = case.target, dict(case.target.columns)
-    why = case.lost.get(prompt, case.lost.get(None))
+    why = case.skipped if prompt is None else case.lost.get(prompt, case.skipped)
     if answer is None and why is not None:
         columns[WHY_NONE] = why
     image = target.image
-    if (
-        image is None
-        and answer is not None
-        and answer.told is not None
-        and is_there(Path(answer.told.input))
-    ):
-        image = Path(answer.told.input)
+    if image is None and answer is not None and answer.recorded is not None:
+        scan = Path(answer.recorded.input)
+        image = scan if is_there(scan) else None
     return CasePair(
         id=target.id,
         prediction=None if answer is None else answer.path,
@@ -202,7 +204,7 @@ def _pair(
 def _with_keys(pairs: Sequence[CasePair], cases: Sequence[Answered]) -> list[CasePair]:
     """Prompts that a ledger tells get a mean of their own where there are several, unless every case
     was asked one that no other was."""
-    if any(case.told for case in cases):
+    if any(case.recorded for case in cases):
         counts = Counter(pair.prompt for pair in pairs if pair.prompt is not None)
         if len(counts) < 2 or (len(pairs) == len(cases) and max(counts.values()) == 1):
             return [*pairs]
@@ -218,10 +220,8 @@ def _said_of_missing(cases: Sequence[Answered]) -> list[str]:
         lines.append(
             f"without a prediction, counted as missed: {len(missing)} of {len(cases)} targets ({names})"
         )
-    known = [(case, why) for case in cases for why in dict.fromkeys(case.lost.values())]
-    why_not = [
-        f"{case.target.id} ({why})" for case, why in known if not case.answers or None not in case.lost
-    ]
+    reasons = [(case, [*case.lost.values(), *filter(None, [case.skipped])]) for case in cases]
+    why_not = [f"{case.target.id} ({why})" for case, whys in reasons for why in dict.fromkeys(whys)]
     if why_not:
         lines.append(f"predict's ledger says why masks are missing: {listed(why_not)}")
     splits = {case.target.columns.get("split") for case in cases}

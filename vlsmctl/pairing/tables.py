@@ -16,7 +16,7 @@ from typing import Any
 from vlsmctl.datasets.wording import listed
 from vlsmctl.errors import UsageError
 from vlsmctl.pairing.folders import Target
-from vlsmctl.pairing.names import composed, image_claims, key, link, said_of_near, said_of_unsure
+from vlsmctl.pairing.names import composed, image_claims, key, link
 
 ID, GROUP = "id", "group"
 _TAKEN = ("prompt", "data_set", "size_class")  # what results are told apart by already
@@ -187,8 +187,7 @@ def with_facts(
     Raises UsageError: two rows for one target; no row is for any target.
     """
     ids = list(table)
-    names = [target.names for target in targets]
-    links = link([list(image_claims(name)) for name in ids], names)
+    links = link([list(image_claims(name)) for name in ids], [target.names for target in targets], "rows")
     if links.rivals:
         pairs = [f"{ids[one]!r} and {ids[other]!r}" for one, other, _ in links.rivals]
         raise UsageError(f"{path}: rows that are for one target: {listed(pairs)}", hint="keep one of each")
@@ -207,8 +206,7 @@ def with_facts(
     unused = [
         name for number, name in enumerate(ids) if number not in links.found and key(name) not in of_folders
     ]
-    notes = [f"{path}: {line}" for line in said_of_near(links, ids, names, "rows")]
-    notes += [f"{path}: {line}" for line in said_of_unsure(links, ids, names, "rows")]
+    notes = [f"{path}: {line}" for line in links.notes]
     notes += [f"{path}: rows for no target: {len(unused)} ({listed(unused, shown=3)})"] * bool(unused)
     without = [target.id for target, own in zip(targets, facts, strict=True) if not own]
     notes += [f"{path}: targets without a row: {len(without)} ({listed(without, shown=3)})"] * bool(without)

@@ -56,8 +56,14 @@ class CaseTable:
     printed: int = PRINTED
 
 
-def case_table(rows: Sequence[Row], most: int = MOST_CASES) -> CaseTable:
-    """The worst by Dice first, failed ones last; at most `most`."""
+def note_of(row: Row, known: Sequence[str] = ()) -> str:
+    """Without folders; known: paths that it may speak of, besides those of its own files."""
+    pair = row.pair
+    return without_folders(row.note or "", (*known, pair.target, pair.prediction, pair.image))
+
+
+def case_table(rows: Sequence[Row], known: Sequence[str] = (), most: int = MOST_CASES) -> CaseTable:
+    """The worst by Dice first, failed ones last; at most `most`. known: see `note_of`."""
     ranked = sorted(rows, key=lambda row: (not row.scores, row.scores.get("dice", 0.0), row.pair.id))[:most]
     pairs = [row.pair for row in rows]
     with_set = len({pair.data_set for pair in pairs}) > 1
@@ -79,8 +85,7 @@ def case_table(rows: Sequence[Row], most: int = MOST_CASES) -> CaseTable:
         )  # fmt: skip
         texts = [Cell(pair.id), *(Cell(value or "") for value, there in facts if there)]
         sign, words = _OUTCOMES[row.outcome]
-        note = without_folders(row.note or "", (pair.target, pair.prediction, pair.image))
-        return CaseLine(row.outcome, sign, words, (*texts, *_figures(row)), note)
+        return CaseLine(row.outcome, sign, words, (*texts, *_figures(row)), note_of(row, known))
 
     found = Counter(row.outcome for row in ranked)
     return CaseTable(

@@ -8,21 +8,27 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from vlsmctl.errors import UsageError
-from vlsmctl.files import write_text
-from vlsmctl.mask_files import shown
+from vlsmctl.figures import COUNTS
+from vlsmctl.files import shown, write_text
 from vlsmctl.report.plots import training_curve
-from vlsmctl.report.provenance import Provenance, best_epoch, provenance, run_name, title_of
+from vlsmctl.report.provenance import (
+    Provenance,
+    best_epoch,
+    provenance,
+    provenance_of_scores,
+    run_name,
+    title_of,
+)
 from vlsmctl.report.reading import (
     Evaluation,
     Run,
@@ -41,6 +47,7 @@ REPORT = "report.html"
 TEMPLATE = "page.html.j2"
 FULL_SECTIONS = 6  # evaluations that are told in full; older ones stand in the overview only
 PICTURES = 3
+OVERVIEW_COUNTS = ("n", "n_missed", "n_false_alarm", "n_both_empty", "n_failed")
 
 
 @dataclass(frozen=True)
@@ -50,12 +57,11 @@ class OverviewLine:
     key: str
     name: str
     title: str
-    n: str
     dice: tuple[str, str]
     whisker: Whisker | None
     iou: str
     hd95: str
-    counts: tuple[str, str, str]
+    counts: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -130,9 +136,12 @@ def evaluation_page(folder: Path, pictures: int = PICTURES) -> Page:
         sentence=sentence_of(evaluation),
         overview=(),
         older=0,
-        sections=tuple(replace(each, title="Results") for each in _sections([evaluation], pictures)),
+        sections=tuple(
+            replace(each, title="Results", about=(), command="")
+            for each in _sections([evaluation], pictures)
+        ),
         curves=(),
-        origin=None,
+        origin=provenance_of_scores(evaluation.summary, evaluation.name),
         missing=(),
         hint="",
         made_by=_made_by(),
@@ -149,6 +158,7 @@ def render(page: Page) -> str:
         .get_template(TEMPLATE)
         .render(
             page=page,
+            counts=[COUNTS[key][0] for key in OVERVIEW_COUNTS],
             style=Markup((here / "page.css").read_text(encoding="utf-8")),  # noqa: S704 (files of ours)
             script=Markup(script),  # noqa: S704
             script_hash=f"sha256-{digest}",
@@ -195,20 +205,12 @@ def _overview_line(evaluation: Evaluation, key: str) -> OverviewLine:
         key,
         evaluation.name,
         title_of_evaluation(evaluation),
-        count(number(summary, "n")),
         (share(number(dice, "mean")), interval(dice) if dice else ""),
         whisker(dice),
         share(number(mapping(summary, "metrics", "iou"), "mean")),
         ", ".join(lengths),
-        _counts(summary),
+        tuple(count(number(summary, key)) for key in OVERVIEW_COUNTS),
     )
-
-
-def _counts(summary: Mapping[str, Any]) -> tuple[str, str, str]:
-    missed, false_alarm, failed = (
-        count(number(summary, key)) for key in ("n_missed", "n_false_alarm", "n_failed")
-    )
-    return missed, false_alarm, failed
 
 
 def _curves(run: Run) -> tuple[Plot, ...]:

@@ -15,7 +15,6 @@ from vlsmctl.evaluation import Row
 from vlsmctl.report.values import number, whole, without_folders
 from vlsmctl.score_files import SCORES, SUMMARY, read_rows, read_summary
 
-EVALUATIONS = "eval"  # the folder of a run's evaluations
 _UNREADABLE = (UsageError, OSError, ValueError, KeyError, TypeError, AttributeError)
 
 
@@ -75,7 +74,7 @@ def read_run(folder: Path) -> Run:
 def evaluation_folders(run: Path) -> list[Path]:
     """The folders of a run's evaluations, the newest first."""
     try:
-        found = [folder for folder in (run / EVALUATIONS).iterdir() if is_evaluation(folder)]
+        found = [folder for folder in (run / runs.EVALUATIONS).iterdir() if is_evaluation(folder)]
     except OSError:
         return []
     return sorted(sorted(found), key=_written_at, reverse=True)

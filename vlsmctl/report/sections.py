@@ -4,24 +4,24 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path, PureWindowsPath
+from dataclasses import dataclass
 from typing import Any
 
 from markupsafe import Markup
 
+from vlsmctl.console import counted
 from vlsmctl.evaluation import Row
-from vlsmctl.mask_files import shown
+from vlsmctl.files import shown
 from vlsmctl.report import tables
-from vlsmctl.report.cases import CaseTable, case_table
+from vlsmctl.report.cases import CaseTable, case_table, note_of
 from vlsmctl.report.pictures import LARGEST, MOST_BYTES, Drawn, chosen, draw
 from vlsmctl.report.plots import dice_by_size, dice_histogram, distance_curve
-from vlsmctl.report.provenance import quoted
+from vlsmctl.report.provenance import Fact, command_of, paths_of, scored_facts
 from vlsmctl.report.reading import Evaluation
 from vlsmctl.report.values import (
     amount,
-    counted,
     entries,
+    last_part,
     mapping,
     number,
     share,
@@ -30,6 +30,7 @@ from vlsmctl.report.values import (
     words,
 )
 
+MOST_KINDS = 5  # of cautions that are told above all
 MOST_NAMED = 200  # failed cases, cautions and extra predictions that are named
 _HEADINGS = {"worst": "Lowest Dice", "median": "Around the median", "best": "Highest Dice"}
 
@@ -67,7 +68,8 @@ class Named:
 
 @dataclass(frozen=True)
 class Section:
-    """An evaluation on the page. key: what ids of its elements begin with."""
+    """An evaluation on the page. key: what ids of its elements begin with. resampled: what the intervals
+    rest on. command: what was typed to make it."""
 
     key: str
     name: str
@@ -76,6 +78,7 @@ class Section:
     notices: tuple[str, ...]
     missing: tuple[str, ...]
     tiles: tuple[tables.Tile, ...]
+    resampled: str
     counts: tuple[tables.Count, ...]
     scores: tuple[tables.ScoreLine, ...]
     paper: tables.PaperRow | None
@@ -88,7 +91,8 @@ class Section:
     cautions: Named
     extra: Named
     rules: tuple[tuple[str, str], ...]
-    about: tuple[tuple[str, str], ...] = field(default=())
+    about: tuple[Fact, ...]
+    command: str
 
 
 def section(evaluation: Evaluation, key: str, *, pictures: int, sections: int) -> Section:
@@ -103,6 +107,7 @@ def section(evaluation: Evaluation, key: str, *, pictures: int, sections: int) -
         notices=_notices(summary),
         missing=evaluation.missing,
         tiles=tables.tiles(summary),
+        resampled=tables.resampled(summary),
         counts=tables.counts(summary),
         scores=tables.score_lines(summary),
         paper=tables.paper_row(summary),
@@ -110,12 +115,13 @@ def section(evaluation: Evaluation, key: str, *, pictures: int, sections: int) -
         groups=tables.group_tables(summary, rows),
         sheet=tables.sheet(summary),
         pictures=_pictures(rows, pictures, sections),
-        cases=case_table(rows) if rows else None,
+        cases=case_table(rows, paths_of(summary)) if rows else None,
         failed=_failed(evaluation),
         cautions=_cautions(evaluation),
         extra=_extra(summary),
         rules=tables.rules(summary),
-        about=_about(summary),
+        about=scored_facts(summary),
+        command=command_of(summary),
     )
 
 
@@ -123,7 +129,7 @@ def title_of(evaluation: Evaluation) -> str:
     about = mapping(evaluation.summary, "about")
     data, split, prompts = (words(about, key) for key in ("data", "split", "prompts"))
     if not data or not split:
-        masks = [PureWindowsPath(words(about, key)).name for key in ("predictions", "targets")]
+        masks = [last_part(words(about, key)) for key in ("predictions", "targets")]
         return f"{masks[0]} against {masks[1]}" if all(masks) else evaluation.name
     said = [f"{data} {split}"]
     said += [f"prompts {prompts}"] * bool(prompts)
@@ -143,7 +149,7 @@ def sentence_of(evaluation: Evaluation) -> str:
     low = entries(dice, "interval")
     spread = f" ({tables.interval(dice)})" if low and low[0] is not None else ""
     about = mapping(summary, "about")
-    where = f"{words(about, 'data')} {words(about, 'split')}".strip()
+    data, split = words(about, "data"), words(about, "split")
     pictures = len({(row.pair.data_set, row.pair.id) for row in evaluation.rows or () if row.scores})
     several = 0 < pictures < n
     of = f"{n:,} answers to {counted(pictures, 'picture')}" if several else counted(n, "case")
@@ -154,7 +160,7 @@ def sentence_of(evaluation: Evaluation) -> str:
     failed = whole(summary, "n_failed") or 0
     said += [f"{failed:,} failed"] * bool(failed)
     return (
-        f"Dice {share(number(dice, 'mean'))}{spread} on {of}{f' of {where}' if where else ''}; "
+        f"Dice {share(number(dice, 'mean'))}{spread} on {of}{f' of {data} {split}' if data else ''}; "
         f"{', '.join(said)}."
     )
 
@@ -198,7 +204,19 @@ def _notices(summary: Mapping[str, Any]) -> tuple[str, ...]:
         )
     if extra := len(entries(summary, "extra_predictions")):
         said.append(f"{counted(extra, 'prediction')} {_belong(extra)} to no target; see below.")
-    return (*said, *(_as_sentence(without_folders(note)) for note in notes))
+    for key in (not_asked := mapping(summary, "not_asked")):
+        pictures = counted(whole(not_asked, key) or 0, "picture")
+        said.append(f"{pictures} without a prompt {key}, and not scored with it.")
+    n, targets_empty = whole(summary, "n"), ("n_both_empty", "n_false_alarm")
+    if n and n == sum(whole(summary, key) or 0 for key in targets_empty):
+        said.append("No true mask marks anything at all: are these the masks, and is the label right?")
+    known = paths_of(summary)
+    for kind in entries(summary, "caution_kinds")[:MOST_KINDS]:
+        text = without_folders(words(kind, "text"), known)
+        said.append(
+            _as_sentence(f"{counted(whole(kind, 'n') or 0, 'case')}, such as {words(kind, 'id')}: {text}")
+        )
+    return (*said, *(_as_sentence(without_folders(note, known)) for note in notes))
 
 
 def _as_sentence(text: str) -> str:
@@ -284,71 +302,30 @@ def _picture(row: Row, budget: int) -> Picture:
 
 
 def _failed(evaluation: Evaluation) -> Named:
-    if evaluation.rows is not None:
-        return _named([row for row in evaluation.rows if not row.scores])
-    return _listed(entries(evaluation.summary, "failed"))
+    rows = [row for row in evaluation.rows or () if not row.scores]
+    return _named(evaluation, rows, "failed")
 
 
 def _cautions(evaluation: Evaluation) -> Named:
+    rows = [row for row in evaluation.rows or () if row.scores and row.note]
+    return _named(evaluation, rows, "cautions")
+
+
+def _named(evaluation: Evaluation, rows: Sequence[Row], key: str) -> Named:
+    """The rows, or what summary.json has at a key where there are no rows."""
+    summary, known = evaluation.summary, paths_of(evaluation.summary)
     if evaluation.rows is not None:
-        return _named([row for row in evaluation.rows if row.scores and row.note])
-    return _listed(entries(evaluation.summary, "cautions"))
-
-
-def _named(rows: Sequence[Row]) -> Named:
-    lines = (
-        (
-            row.pair.id,
-            row.pair.prompt or "",
-            without_folders(row.note or "", (row.pair.target, row.pair.prediction, row.pair.image)),
-        )
-        for row in rows[:MOST_NAMED]
-    )
-    return Named(tuple(lines), max(0, len(rows) - MOST_NAMED))
-
-
-def _listed(cases: Sequence[Any]) -> Named:
-    """From summary.json, where there are no rows."""
-    lines = (
-        (words(case, "id"), words(case, "prompt"), without_folders(words(case, "reason")))
+        lines = [(row.pair.id, row.pair.prompt or "", note_of(row, known)) for row in rows[:MOST_NAMED]]
+        return Named(tuple(lines), max(0, len(rows) - MOST_NAMED))
+    cases = entries(summary, key)
+    lines = [
+        (words(case, "id"), words(case, "prompt"), without_folders(words(case, "reason"), known))
         for case in cases[:MOST_NAMED]
-    )
+    ]
     return Named(tuple(lines), max(0, len(cases) - MOST_NAMED))
 
 
 def _extra(summary: Mapping[str, Any]) -> Named:
     names = [str(name) for name in entries(summary, "extra_predictions")]
-    lines = ((Path(shown(name)).name, "", "") for name in names[:MOST_NAMED])
+    lines = ((last_part(shown(name)), "", "") for name in names[:MOST_NAMED])
     return Named(tuple(lines), max(0, len(names) - MOST_NAMED))
-
-
-def _about(summary: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
-    """What was scored, as far as it is not said elsewhere; names in place of paths."""
-    told = []
-    about: dict[str, Any] = {"protocol": _protocol(summary), **mapping(summary, "about")}
-    for key, value in about.items():
-        if key in ("paper", "versions", "notes") or value is None or value == "":
-            continue
-        text = _in_words(value)
-        folder = key.endswith("folder") or Path(text).is_absolute()
-        told.append((key.replace("_", " "), Path(text).name if folder else without_folders(text)))
-    tolerance = mapping(summary, "tolerance")
-    if tolerance:
-        told.append(("tolerance of NSD", ", ".join(f"{value} {unit}" for unit, value in tolerance.items())))
-    masks = [PureWindowsPath(words(about, key)).name for key in ("predictions", "targets")]
-    if all(masks):
-        told.append(("to do it again", f"vlsmctl eval --pred {quoted(masks[0])} --gt {quoted(masks[1])}"))
-    groups, n = whole(summary, "n_groups"), whole(summary, "n")
-    if groups is not None and n is not None:
-        told.append(("resampled for the intervals", f"{groups:,} patients, sequences or cases"))
-    return tuple(told)
-
-
-def _in_words(value: Any) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, Mapping):
-        return ", ".join(f"{name} {_in_words(each)}" for name, each in value.items())
-    if isinstance(value, list):
-        return ", ".join(_in_words(each) for each in value)
-    return f"{value:,}" if isinstance(value, int) and value >= 10_000 else str(value)

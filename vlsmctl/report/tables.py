@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from vlsmctl.evaluation import Row
+from vlsmctl.figures import COUNTS, PAPER_HD95, published
+from vlsmctl.intervals import FEWEST, units
 from vlsmctl.report.values import (
     NONE,
     amount,
@@ -16,21 +18,15 @@ from vlsmctl.report.values import (
     number,
     share,
     whole,
+    without_folders,
     words,
 )
 
 TILES = ("dice", "iou", "hd95_mm", "hd95_px", "nsd_mm", "nsd_px")
 TOLD_APART = ("dice", "iou", "hd95_mm", "hd95_px")
 MOST_VALUES = 60  # rows of a table that tells results apart
-COUNTS = {
-    "n": ("cases", "scored, and in every mean"),
-    "n_missed": ("missed", "target there, nothing predicted"),
-    "n_false_alarm": ("false alarms", "target empty, something predicted"),
-    "n_both_empty": ("both empty", "rightly nothing predicted"),
-    "n_failed": ("failed", "could not be scored, in no mean"),
-}
+_UNKNOWN = "unknown"
 _TITLES = {"prompt": "prompt", "data_set": "data set", "size_class": "size of the target"}
-_PUBLISHED = ("hd95_defined_px", "hd95_px")  # what the paper's HD95 goes beside, the best first
 
 
 @dataclass(frozen=True)
@@ -75,11 +71,14 @@ class ScoreLine:
 
 @dataclass(frozen=True)
 class PaperRow:
-    """The published figures that stand beside ours."""
+    """The published figures that stand beside ours. comparable: whether they were made in the same way, so
+    that the difference means something; apart: the HD95, where none of ours means the same."""
 
     row: str
     source: str
     remarks: tuple[str, ...]
+    comparable: bool
+    apart: str
 
 
 @dataclass(frozen=True)
@@ -95,12 +94,15 @@ class GroupLine:
 
 @dataclass(frozen=True)
 class GroupTable:
-    """left: how many values are not shown."""
+    """headings, counted: of the scores and of the counts. left: how many values are not shown. unknown:
+    why some have no interval, "" where all have one."""
 
     title: str
     headings: tuple[str, ...]
+    counted: tuple[str, ...]
     lines: tuple[GroupLine, ...]
     left: int
+    unknown: str
 
 
 @dataclass(frozen=True)
@@ -145,21 +147,34 @@ def tiles(summary: Mapping[str, Any]) -> tuple[Tile, ...]:
 
 def counts(summary: Mapping[str, Any]) -> tuple[Count, ...]:
     return tuple(
-        Count(key, count(number(summary, key)), label, meaning)
-        for key, (label, meaning) in COUNTS.items()
-        if number(summary, key) is not None
+        Count(key, count(number(summary, key)), *COUNTS[key])
+        for key in COUNTS
+        if number(summary, key) is not None and (key != "n_not_asked" or number(summary, key))
     )
+
+
+def resampled(summary: Mapping[str, Any]) -> str:
+    """What the intervals rest on, or why there are none."""
+    groups = whole(summary, "n_groups")
+    if groups is None:
+        return "Means with 95 % intervals."
+    of = units(groups, grouped=summary.get("grouped") is True)
+    if groups < FEWEST:
+        return f"Means; intervals are unknown: {of} are too few, as {FEWEST} are needed."
+    return f"Means; 95 % intervals resample {of}."
 
 
 def score_lines(summary: Mapping[str, Any]) -> tuple[ScoreLine, ...]:
     """A line for each score, beside the paper's figure where it has one."""
-    published = _published(summary)
+    row = mapping(summary, "about", "paper")
+    theirs = published(row, mapping(summary, "metrics"))
+    comparable = row.get("comparable") is True
     lines = []
     for name, metric in mapping(summary, "metrics").items():
         mean, unit = number(metric, "mean"), words(metric, "unit")
         if mean is None:
             continue
-        paper = published.get(name)
+        paper = theirs.get(name)
         signed = "error" in name and not name.startswith("abs")
         lines.append(
             ScoreLine(
@@ -170,7 +185,7 @@ def score_lines(summary: Mapping[str, Any]) -> tuple[ScoreLine, ...]:
                 amount(number(metric, "median"), unit, signed=signed),
                 count(number(metric, "n")),
                 "" if paper is None else amount(paper, unit),
-                "" if paper is None else amount(mean - paper, unit, signed=True),
+                "" if paper is None or not comparable else amount(mean - paper, unit, signed=True),
             )
         )
     return tuple(lines)
@@ -180,7 +195,14 @@ def paper_row(summary: Mapping[str, Any]) -> PaperRow | None:
     paper = mapping(summary, "about", "paper")
     if not paper:
         return None
-    return PaperRow(words(paper, "row"), words(paper, "source"), _texts(paper, "remarks"))
+    hd95 = number(paper, "hd95")
+    return PaperRow(
+        words(paper, "row"),
+        words(paper, "source"),
+        _texts(paper, "remarks"),
+        paper.get("comparable") is True,
+        amount(hd95, "px") if hd95 is not None and PAPER_HD95 not in mapping(summary, "metrics") else "",
+    )
 
 
 def group_tables(summary: Mapping[str, Any], rows: Sequence[Row]) -> tuple[GroupTable, ...]:
@@ -196,21 +218,44 @@ def group_tables(summary: Mapping[str, Any], rows: Sequence[Row]) -> tuple[Group
         if not members or not isinstance(values, Mapping):
             continue
         asked = _examples(rows) if column == "prompt" else {}
+        not_asked = mapping(summary, "not_asked") if column == "prompt" else {}
+        parts = [(name, {**part, "n_not_asked": number(not_asked, name) or 0}) for name, part in members]
+        counted = [key for key in COUNTS if key != "n_not_asked" or not_asked]
         lines = tuple(
-            GroupLine(
-                str(name),
-                "" if asked.get(name) == name else asked.get(name, ""),
-                whisker(mapping(part, "metrics", "dice")) if len(members) > 1 else None,
-                tuple(_cell(mapping(part, "metrics", metric)) for metric in labels),
-                tuple(count(number(part, key)) for key in ("n", "n_missed", "n_false_alarm", "n_failed")),
-            )
-            for name, part in members[:MOST_VALUES]
+            _group_line(str(name), asked.get(name, ""), part, labels, counted, alone=len(members) == 1)
+            for name, part in parts[:MOST_VALUES]
         )
-        title = _TITLES.get(column, str(column))
+        unknown = any(_UNKNOWN in cell for line in lines for cell in line.cells)
         tables.append(
-            GroupTable(f"By {title}", tuple(labels.values()), lines, max(0, len(members) - MOST_VALUES))
+            GroupTable(
+                f"By {_TITLES.get(column, str(column))}",
+                tuple(labels.values()),
+                tuple(COUNTS[key][0] for key in counted),
+                lines,
+                max(0, len(members) - MOST_VALUES),
+                f"unknown: fewer than {FEWEST} patients, sequences or cases" if unknown else "",
+            )
         )
     return tuple(tables)
+
+
+def _group_line(
+    name: str,
+    example: str,
+    part: Mapping[str, Any],
+    metrics: Iterable[str],
+    counted: Iterable[str],
+    *,
+    alone: bool,
+) -> GroupLine:
+    """alone: whether it is the only value, so that there is nothing to compare."""
+    return GroupLine(
+        without_folders(name),
+        "" if example == name else example,
+        None if alone else whisker(mapping(part, "metrics", "dice")),
+        tuple(_cell(mapping(part, "metrics", metric)) for metric in metrics),
+        tuple(count(number(part, key)) for key in counted),
+    )
 
 
 def sheet(summary: Mapping[str, Any]) -> Sheet | None:
@@ -250,7 +295,7 @@ def interval(metric: Mapping[str, Any], *, signed: bool = False) -> str:
     """ "0.602 to 0.761", in the unit of the mean beside it."""
     low, high = _ends(metric)
     if low is None or high is None:
-        return "unknown"
+        return _UNKNOWN
     unit = words(metric, "unit")
     ends = (amount(end, unit, signed=signed).removesuffix(f" {unit}") for end in (low, high))
     return " to ".join(ends)
@@ -271,16 +316,6 @@ def _ends(metric: Mapping[str, Any]) -> tuple[float | None, float | None]:
     if len(ends) != 2:
         return None, None
     return number({"end": ends[0]}, "end"), number({"end": ends[1]}, "end")
-
-
-def _published(summary: Mapping[str, Any]) -> dict[str, float]:
-    """The paper's figures by our names, shares of 1 and pixels."""
-    paper, metrics = mapping(summary, "about", "paper"), mapping(summary, "metrics")
-    found = {name: number(paper, name) for name in ("dice", "iou")}
-    published = {name: value / 100 for name, value in found.items() if value is not None}
-    beside = next((name for name in _PUBLISHED if name in metrics), None)
-    hd95 = number(paper, "hd95")
-    return published | ({beside: hd95} if beside and hd95 is not None else {})
 
 
 def _cell(metric: Mapping[str, Any]) -> tuple[str, str]:

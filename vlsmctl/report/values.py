@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from math import isfinite
-from pathlib import Path
+from pathlib import PurePath
 from typing import Any
 
+from vlsmctl.figures import figure
+
 NONE = "–"
-# A path with a folder or a drive before its last part, where no word, address or other path goes before it
-_FOLDERS = re.compile(r"(?<![\w.:/\\])(?:[A-Za-z]:)?[\\/](?:[^\\/\s:*?\"<>|']+[\\/])+")
+_SEPARATORS = re.compile(r"[\\/]+")
+# The folders of a path, where no word, address or other path goes before them: from the root or a drive on,
+# whatever their names hold ...
+_PART = r"[^\s\\/:*?\"<>|](?:[^\n\\/:*?\"<>|]*[^\s\\/:*?\"<>|])?"
+_FROM_ROOT = re.compile(
+    rf"(?<![\w./\\])(?<!http:)(?<!https:)(?:[A-Za-z]:[\\/]*|~?[\\/]+)(?:{_PART}[\\/]+)+"
+)
+# ... and before what ends as the name of a file does
+_BEFORE_A_FILE = re.compile(
+    r"(?<![\w.:/\\-])(?:[^\s\\/:*?\"<>|',;()]+[\\/]+)+(?=[^\s\\/:]*\.[A-Za-z]\w{0,7}(?!\w))"
+)
 
 
 def mapping(document: Any, *keys: str) -> Mapping[str, Any]:
@@ -48,15 +60,14 @@ def words(document: Any, key: str) -> str:
 
 def share(value: float | None, *, signed: bool = False) -> str:
     """0.683; three digits."""
-    return _written(value, 3, signed=signed)
+    return amount(value, None, signed=signed)
 
 
 def amount(value: float | None, unit: str | None, *, signed: bool = False) -> str:
-    """A number with its unit: shares with three digits, lengths and areas with one, volumes with three."""
+    """A number with its unit, as `vlsmctl.figures` writes it."""
     if value is None:
         return NONE
-    digits = 1 if unit in ("mm", "px") else 3
-    text = _written(value, digits, signed=signed)
+    text = figure(value, unit, signed=signed).replace("-", "−")
     return f"{text} {unit}" if unit else text
 
 
@@ -65,33 +76,27 @@ def count(value: float | None) -> str:
     return NONE if value is None else f"{round(value):,}"
 
 
-def counted(value: int, what: str) -> str:
-    """ "1 case", "1,234 cases"."""
-    return f"{value:,} {what}{'s' * (value != 1)}"
+def last_part(path: str) -> str:
+    """The bare name of a file or folder, of whatever system."""
+    return _SEPARATORS.split(path.rstrip("\\/"))[-1]
 
 
-def duration(seconds: float | None) -> str:
-    if seconds is None:
-        return NONE
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+def without_folders(text: str, known: Iterable[PurePath | str | None] = ()) -> str:
+    """The text with bare names in place of paths, whose folders may be called after people.
+
+    known: files and folders that the text may speak of: their folders are found whatever they are called,
+    and also where the path began with one of these. Of other paths the folders from a root or a drive on
+    are found, and single words before the name of a file; the ids of cases stay.
+    """
+    for path in filter(None, known):
+        folders = _SEPARATORS.split(str(path).rstrip("\\/"))[:-1]
+        text = _ends_of(tuple(folders)).sub("", text)
+    return _BEFORE_A_FILE.sub("", _FROM_ROOT.sub("", text))
 
 
-def without_folders(text: str, known: Iterable[Path | None] = ()) -> str:
-    """The text with file names in place of whole paths, which may hold the names of people."""
-    folders = {str(path.parent) for path in known if path is not None and path.is_absolute()}
-    for folder in sorted(folders, key=len, reverse=True):
-        for spelling in (folder, folder.replace("\\", "/")):
-            text = text.replace(spelling.rstrip("\\/") + "/", "").replace(spelling.rstrip("\\/") + "\\", "")
-    return _FOLDERS.sub("", text)
-
-
-def _written(value: float | None, digits: int, *, signed: bool) -> str:
-    if value is None:
-        return NONE
-    text = f"{value:{'+' if signed else ''},.{digits}f}"
-    zero = not any(digit in text for digit in "123456789")
-    if zero:
-        return text.lstrip("+-")
-    return text.replace("-", "−")
+@lru_cache(1024)
+def _ends_of(folders: tuple[str, ...]) -> re.Pattern[str]:
+    """Finds folders one below the other, or the last of them, with what parts them from the next name."""
+    ends = (r"[\\/]+".join(map(re.escape, folders[start:])) for start in range(len(folders)))
+    found = "|".join(filter(None, ends))
+    return re.compile(rf"(?<!\w)(?:{found})[\\/]+" if found else "(?!)")

@@ -16,6 +16,7 @@ from vlsmctl.reproduce.table import COUNTS, FIGURES, PAPER_ROWS, Figure, Line, T
 NAMES = ("table.csv", "table.md", "table.tex", "table.json")
 PAPER_ONLY = " (paper only)"  # after the name of what only the paper has
 HEADINGS = {"dice": "Dice (%)", "iou": "IoU (%)", "hd95": "HD95 (px)"}
+AMISS = "missed / false alarms"
 _AGAIN = 5  # times at most that tables are made once more
 _TEX = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%",
@@ -72,7 +73,7 @@ def as_markdown(table: Table) -> str:
     headings = ["data set", "method", "seeds", "trained", "in the paper"]
     for heading in HEADINGS.values():
         headings += [heading, "paper", "difference"]
-    headings.append("training")
+    headings += [AMISS, "training"]
     rows = [[markdown(cell) for cell in _cells(line)] for line in table.lines]
     aligned = ["---", "---"] + ["---:"] * (len(headings) - 2)
     lines = [f"| {' | '.join(row)} |" for row in (headings, aligned, *rows)]
@@ -98,9 +99,9 @@ def as_latex(table: Table) -> str:
         r"% needs \usepackage{booktabs,graphicx}",
         r"\begin{table}", r"\centering", rf"\caption{{{latex(table.caption)}}}",
         r"\resizebox{\textwidth}{!}{%",
-        rf"\begin{{tabular}}{{ll{'r' * 13}}}", r"\toprule",
-        rf" & & & \multicolumn{{2}}{{c}}{{Trained}} & {groups} & \\", rf"\cmidrule(lr){{4-5}}{rules}",
-        rf"Data set & Method & Seeds & ours & paper & {under} & Training \\",
+        rf"\begin{{tabular}}{{ll{'r' * 14}}}", r"\toprule",
+        rf" & & & \multicolumn{{2}}{{c}}{{Trained}} & {groups} & & \\", rf"\cmidrule(lr){{4-5}}{rules}",
+        rf"Data set & Method & Seeds & ours & paper & {under} & {AMISS.capitalize()} & Training \\",
         *body, r"\bottomrule", r"\end{tabular}}", *small, *notes,
         r"\end{table}",
     ]  # fmt: skip
@@ -137,8 +138,17 @@ def seeds_done(line: Line) -> str:
 def named(line: Line) -> str:
     """The method, or what the paper calls a row that only it has."""
     if line.method is not None:
-        return line.method
+        return line.title
     return f"{PAPER_ROWS[line.published][0]}{PAPER_ONLY}" if line.published else "-"
+
+
+def amiss(line: Line) -> str:
+    """Cases missed and false alarms, of all seeds together: "3 / 1 of 200"; and failed, where there are."""
+    if not line.seeds:
+        return "-"
+    counts = line.counts
+    failed = f" + {counts['n_failed']} failed" if counts["n_failed"] else ""
+    return f"{counts['n_missed']} / {counts['n_false_alarm']} of {counts['n']}{failed}"
 
 
 def parameters(count: int | None) -> str:
@@ -168,7 +178,7 @@ def _cells(line: Line) -> list[str]:
     for name in HEADINGS:
         one = line.figures[name]
         cells += [mean_and_sd(one), plain(one.paper), plain(one.difference, signed=True)]
-    return [*cells, hours(line)]
+    return [*cells, amiss(line), hours(line)]
 
 
 def _latex_number(cell: str) -> str:
@@ -180,6 +190,7 @@ def _record(line: Line, table: Table) -> dict[str, Any]:
     record: dict[str, Any] = {
         "preset": line.preset,
         "method": line.method,
+        "settings": line.mark,
         "model": line.model,
         "paper_row": line.published,
         "protocol": table.protocol,

@@ -32,7 +32,9 @@ SEEDS = (41, 42, 43)  # those of the paper
 SPLIT = "test"
 
 FINISHED, TRAINED, BEGUN, TODO = "finished", "trained, not scored", "begun", "to do"
+PARTLY = "scored, but for some pictures"
 NO_DATA, NO_WEIGHTS, UNUSABLE = "data not prepared", "weights missing", "unusable"
+_FOLDERS = "seed-*-" + "[0-9a-f]" * 8
 _AXES = {"method": "--methods", "train.seed": "--seeds"}
 
 
@@ -138,29 +140,19 @@ def plan_grid(
     return Grid(out, protocol, cells, choose(cells, only), shard)
 
 
-def found_grid(out: Path, protocol: str = "paper") -> Grid:
-    """The grid of the runs that are there, whatever they were asked for with.
-
-    Raises UsageError: there is none, or there are two of one preset, method and seed, with other settings
-    or data.
-    """
-    found: dict[str, Cell] = {}
-    for path in sorted(out.glob(f"*/*/seed-*/{runs.RUN}")):
+def found_cells(out: Path) -> tuple[list[Cell], list[str]]:
+    """The cells of the runs that are there, whatever they were asked for with; and for each run of which
+    that cannot be told, why."""
+    found, unread = list[Cell](), list[str]()
+    for path in sorted(out.glob(f"*/*/{_FOLDERS}/{runs.RUN}")):
         folder = path.parent
         try:
             preset = Preset.model_validate(runs.read_run(folder)["preset"])
-        except (KeyError, ValueError) as error:
-            raise UsageError(f"{path}: its preset cannot be read: {error}") from error
-        cell = Cell(folder.parts[-3], preset, folder, None)
-        if cell.key in found:
-            raise UsageError(
-                f"{found[cell.key].folder} and {folder} are of other settings or data than one another",
-                hint="give --presets, --methods, --seeds and --set as for those of the table",
-            )
-        found[cell.key] = cell
-    if not found:
-        raise UsageError(f"no runs of a grid in {str(out)!r}", hint="--out names its folder")
-    return Grid(out, protocol, cells := tuple(found.values()), cells)
+        except (UsageError, KeyError, ValueError):
+            unread.append(f"{path} cannot be read, so its run is not in the table")
+        else:
+            found.append(Cell(folder.parts[-3], preset, folder, None))
+    return found, unread
 
 
 def choose(cells: Sequence[Cell], patterns: Sequence[str]) -> tuple[Cell, ...]:

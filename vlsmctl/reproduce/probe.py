@@ -18,7 +18,7 @@ from vlsmctl.datasets.manifest import SPLITS, Manifest
 from vlsmctl.evaluation import score_cases
 from vlsmctl.models.build import build
 from vlsmctl.predictor import predictor_from_run, usual_cut
-from vlsmctl.reproduce.grid import FINISHED, SPLIT, TRAINED, Cell, Grid, Problem
+from vlsmctl.reproduce.grid import FINISHED, PARTLY, SPLIT, TRAINED, Cell, Grid, Problem
 from vlsmctl.reproduce.running import FAILED, RECOVERABLE, explained
 from vlsmctl.reproduce.standing import Standing, standing
 from vlsmctl.resume import EpochLine, Progress
@@ -114,7 +114,7 @@ def _planned(cell: Cell, protocol: str, bench: _Bench) -> Planned:
     test = _measured(bench.tests, where, lambda: _test_rate(preset, manifest, bench))
     if isinstance(test, Problem):
         return Planned(cell, now, pictures, None, test)
-    if now.state == TRAINED:
+    if now.state in (TRAINED, PARTLY):
         return Planned(cell, now, pictures, Estimate(pictures[2] * test, pictures[2] * test))
     return Planned(cell, now, pictures, estimate(preset, pictures, rates, test, _epochs_done(cell)))
 

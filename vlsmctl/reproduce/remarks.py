@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from vlsmctl.config import Preset
-from vlsmctl.reproduce.grid import FINISHED, NO_DATA, NO_WEIGHTS, SPLIT, UNUSABLE, Cell
+from vlsmctl.reproduce.grid import NO_DATA, NO_WEIGHTS, SPLIT, UNUSABLE, Cell
 from vlsmctl.reproduce.standing import Standing
-from vlsmctl.scoring import paper_of
+from vlsmctl.scoring import Asked, paper_of
 
 _FROM_MASKS = (
     "the prompts, but for p0 and p1, tell the model size, number or place of the target, taken from the "
@@ -43,15 +43,15 @@ class Remarks:
         )  # fmt: skip
 
 
-def remarks_on(remarks: Remarks, name: str, cells: Sequence[tuple[Cell, Standing]], protocol: str) -> None:
+def remarks_on(remarks: Remarks, name: str, cells: Sequence[tuple[Cell, Standing]]) -> None:
     """Adds what there is to say of a preset's cells."""
     remarks.presets.append(name)
     for text in cells[0][0].preset.paper.remarks:
         remarks.add(text, name)
     for cell, now in cells:
-        if now.state in _NOT_DONE:
+        if now.state in _NOT_DONE and now.summary is None:
             remarks.add(_NOT_DONE[now.state], name)
-        if now.state == FINISHED and now.summary is not None and now.document is not None:
+        if now.summary is not None:
             for text in _of_scores(cell, now.summary):
                 remarks.add(text, name)
     bases = {str(now.document["base"]["sha256"]) for _, now in cells if now.document is not None}
@@ -62,7 +62,7 @@ def remarks_on(remarks: Remarks, name: str, cells: Sequence[tuple[Cell, Standing
 
 def _of_scores(cell: Cell, summary: Mapping[str, Any]) -> Iterator[str]:
     about = summary["about"]
-    yield from (about.get("paper") or _paper(cell) or {}).get("remarks", ())
+    yield from (about.get("paper") or _paper(cell, about) or {}).get("remarks", ())
     if cell.preset.paper_row is not None and not about.get("paper"):
         yield f"not compared, for the data set scored is {about.get('data')!r}"
     if about.get("prompts_from_masks"):
@@ -76,9 +76,9 @@ def _of_scores(cell: Cell, summary: Mapping[str, Any]) -> Iterator[str]:
         )
 
 
-def _paper(cell: Cell) -> dict[str, Any] | None:
+def _paper(cell: Cell, about: Mapping[str, Any]) -> dict[str, Any] | None:
     """What there would be to say of the published method, where this one has no row in the paper."""
     if cell.manifest is None or cell.preset.paper_row is not None:
         return None
     published: Preset = cell.preset.model_copy(update={"method": "dense-vlc"})
-    return paper_of(published, cell.manifest, SPLIT)
+    return paper_of(published, cell.manifest, Asked(SPLIT, about["prompts"], protocol=about["protocol"]))

@@ -15,17 +15,19 @@ import torch
 
 from vlsmctl import runs
 from vlsmctl.claims import claimed
-from vlsmctl.console import is_verbose
+from vlsmctl.console import counted, duration, is_verbose
 from vlsmctl.datasets.manifest import Manifest, Record, read_manifest
-from vlsmctl.errors import UsageError, VlsmctlError
+from vlsmctl.errors import SOME_FAILED, UsageError, VlsmctlError
 from vlsmctl.evaluation import Progress
 from vlsmctl.files import NO_ROOM
 from vlsmctl.models.build import build
 from vlsmctl.reproduce.files import write_tables
-from vlsmctl.reproduce.grid import FINISHED, SPLIT, Cell, Grid, Problem, problem_of
-from vlsmctl.reproduce.standing import standing
+from vlsmctl.reproduce.grid import FINISHED, PARTLY, SPLIT, Cell, Grid, Problem, problem_of
+from vlsmctl.reproduce.standing import scores_folder, standing
 from vlsmctl.runtime import StopFlag, pick_device
-from vlsmctl.scoring import Asked, Tick, score_run
+from vlsmctl.score_files import SUMMARY
+from vlsmctl.scoring import Asked, score_run
+from vlsmctl.split_masks import Tick
 from vlsmctl.training import Watcher, fit
 
 FAILED, ELSEWHERE, STOPPED = "failed", "another process is at it", "stopped"
@@ -35,8 +37,8 @@ RECOVERABLE = (VlsmctlError, MemoryError, FloatingPointError, RuntimeError, OSEr
 
 @dataclass(frozen=True)
 class Ended:
-    """What became of a cell. state: FINISHED, FAILED, ELSEWHERE, STOPPED, or that of the problem. seconds:
-    of this process, 0 where there was nothing to do."""
+    """What became of a cell. state: FINISHED, PARTLY, FAILED, ELSEWHERE, STOPPED, or that of the problem.
+    seconds: of this process, 0 where there was nothing to do."""
 
     cell: Cell
     state: str
@@ -63,8 +65,8 @@ def reproduce(grid: Grid, *, stop: StopFlag, told: Told) -> list[Ended]:
     """Does the cells of this shard that are not finished, and writes the tables after each.
 
     What cannot be done is named in the result, and the rest goes on. A cell that another process is doing
-    is passed over. When a stop is asked for, the cell in hand is the last of the list, STOPPED; called
-    again, all goes on where it was.
+    is passed over, and looked at again at the end. When a stop is asked for, the cell in hand is the last
+    of the list, STOPPED; called again, all goes on where it was.
 
     Raises OSError: there is no room on the disk, or nothing can be written there.
     """
@@ -81,11 +83,12 @@ def reproduce(grid: Grid, *, stop: StopFlag, told: Told) -> list[Ended]:
             told.say(f"cell {number} of {len(grid.mine)}: {cell.key} ({now.state}){clock.left()}")
             ended.append(_done(cell, grid.protocol, stop, told))
             clock.note(ended[-1])
-            if ended[-1].state == FINISHED:
+            if ended[-1].state in (FINISHED, PARTLY):
                 write_tables(grid)
         if ended[-1].state == STOPPED:
             break
-    if any(one.state == FINISHED for one in ended):
+    ended = [_seen_again(one, grid.protocol) for one in ended]
+    if any(one.state in (FINISHED, PARTLY) for one in ended):
         write_tables(grid)
     return ended
 
@@ -112,6 +115,8 @@ def run_cell(cell: Cell, protocol: str, *, stop: StopFlag, told: Told) -> None:
         folder,
         Asked(split=SPLIT, data=manifest.folder, protocol=protocol),
         device=pick_device(),
+        out=scores_folder(folder, protocol),
+        command=("vlsmctl", "eval", str(folder), "--data", str(manifest.folder), "--protocol", protocol),
         weights=cell.preset.weights,
         tick=until_stopped,
         progress=told.progress,
@@ -130,19 +135,6 @@ def explained(error: BaseException, state: str) -> Problem:
         smaller = "--set train.batch_size=8 (which is another setting: all cells then train with it)"
         return Problem(state, f"out of memory: {line[:200]}".rstrip(": "), smaller, UsageError.exit_code)
     return Problem(state, f"{type(error).__name__}: {line[:300]}".rstrip(": "), None, UsageError.exit_code)
-
-
-def duration(seconds: float) -> str:
-    """ "45 s", "12 min", "3 h 20 min", "5 d 3 h"."""
-    if seconds < 99.5:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    if minutes < 100:
-        return f"{minutes} min"
-    hours, minutes = divmod(minutes, 60)
-    if hours < 48:
-        return f"{hours} h {minutes} min" if minutes else f"{hours} h"
-    return f"{hours // 24} d {hours % 24} h"
 
 
 def _places(cell: Cell) -> tuple[Path, Manifest]:
@@ -184,12 +176,18 @@ def _done(cell: Cell, protocol: str, stop: StopFlag, told: Told) -> Ended:
         _remove_empty(folder)
         _free_memory()
     if problem is not None:
-        told.say(f"{cell.key}: failed: {problem.message}")
+        told.say(f"{cell.key}: {state}: {problem.message}")
     return Ended(cell, state, problem, time.perf_counter() - began)
 
 
+def _seen_again(one: Ended, protocol: str) -> Ended:
+    """A cell passed over that the other process has finished meanwhile is finished."""
+    done = one.state == ELSEWHERE and standing(one.cell, protocol).state == FINISHED
+    return Ended(one.cell, FINISHED) if done else one
+
+
 def _attempted(cell: Cell, protocol: str, stop: StopFlag, told: Told) -> tuple[str, Problem | None]:
-    """FINISHED, STOPPED or FAILED, and then why."""
+    """FINISHED, STOPPED, or PARTLY or FAILED and why."""
     if standing(cell, protocol).state == FINISHED:
         return FINISHED, None
     try:
@@ -202,10 +200,21 @@ def _attempted(cell: Cell, protocol: str, stop: StopFlag, told: Told) -> tuple[s
         if is_verbose():
             told.say(traceback.format_exc())
         return FAILED, explained(error, FAILED)
-    if standing(cell, protocol).state != FINISHED:
+    now = standing(cell, protocol)
+    if now.state == PARTLY and now.summary is not None:
+        return PARTLY, _not_all(cell, protocol, now.summary["n_failed"])
+    if now.state != FINISHED:
         changed = f"{cell.folder}: its data or its files were changed by something else meanwhile"
         return FAILED, Problem(FAILED, changed, "the same command again", UsageError.exit_code)
     return FINISHED, None
+
+
+def _not_all(cell: Cell, protocol: str, failed: int) -> Problem:
+    folder, _ = _places(cell)
+    named = scores_folder(folder, protocol) / SUMMARY
+    message = f"{counted(failed, f'{SPLIT} picture')} could not be scored, and in no mean"
+    hint = f"see 'failed' in {named}; the same command scores again"
+    return Problem(PARTLY, message, hint, SOME_FAILED)
 
 
 def _remove_empty(folder: Path) -> None:

@@ -18,6 +18,7 @@ from vlsmctl.reproduce.grid import (
     BEGUN,
     FINISHED,
     NO_WEIGHTS,
+    PARTLY,
     SPLIT,
     TODO,
     TRAINED,
@@ -26,7 +27,7 @@ from vlsmctl.reproduce.grid import (
     Problem,
     problem_of,
 )
-from vlsmctl.score_files import SUMMARY, read_summary
+from vlsmctl.score_files import read_summary
 from vlsmctl.scoring import EVALUATIONS
 from vlsmctl.training import preset_hash
 
@@ -34,7 +35,8 @@ from vlsmctl.training import preset_hash
 @dataclass(frozen=True)
 class Standing:
     """What is done of a cell. document: run.json, where there is one. summary: of the scores, where they
-    are those of this adapter, data and protocol. problem: why nothing more can be done."""
+    are those of this adapter, data and protocol; of a finished cell, of all pictures. problem: why nothing
+    more can be done."""
 
     state: str
     document: Mapping[str, Any] | None = None
@@ -48,14 +50,19 @@ def standing(cell: Cell, protocol: str) -> Standing:
         document = _document(cell)
     except UsageError as error:
         return Standing(UNUSABLE, problem=problem_of(error, UNUSABLE))
-    state = TODO if document is None else BEGUN
+    state, summary = TODO if document is None else BEGUN, None
     if document is not None and document["status"] == "finished":
         summary = _scores_of(cell, document, protocol)
-        if summary is not None:
-            return Standing(FINISHED, document, summary)
-        state = TRAINED
+        state = TRAINED if summary is None else PARTLY if summary["n_failed"] else FINISHED
+    if state == FINISHED:
+        return Standing(state, document, summary)
     problem = cell.problem or _missing_weights(cell.preset)
-    return Standing(problem.state if problem else state, document, problem=problem)
+    return Standing(problem.state if problem else state, document, summary, problem)
+
+
+def scores_folder(folder: Path, protocol: str) -> Path:
+    """Where the grid scores a run: a folder of its own, that no `vlsmctl eval` of the run writes to."""
+    return folder / EVALUATIONS / f"reproduce-{protocol}"
 
 
 def training_seconds(cell: Cell, document: Mapping[str, Any]) -> float:
@@ -100,15 +107,13 @@ def _scores_of(cell: Cell, document: Mapping[str, Any], protocol: str) -> dict[s
         "protocol": protocol,
         "presence_asked": None,
     }
-    for path in sorted(cell.folder.glob(f"{EVALUATIONS}/*/{SUMMARY}")) if adapter else ():
-        try:
-            summary = read_summary(path.parent)
-        except UsageError:
-            continue  # it is scored again
-        about = summary.get("about")
-        if isinstance(about, dict) and wanted.items() <= about.items():
-            return summary
-    return None
+    try:
+        summary = read_summary(scores_folder(cell.folder, protocol))
+    except UsageError:
+        return None  # it is scored again
+    about = summary.get("about")
+    same = adapter is not None and isinstance(about, dict) and wanted.items() <= about.items()
+    return summary if same and summary.get("n") and isinstance(summary.get("n_failed"), int) else None
 
 
 def _adapter_hash(path: Path) -> str | None:

@@ -9,9 +9,10 @@ from typing import Any
 
 from vlsmctl.config import Preset
 from vlsmctl.config.schema import PaperRow
-from vlsmctl.reproduce.grid import FINISHED, Cell, Grid
+from vlsmctl.reproduce.grid import Grid, found_cells
+from vlsmctl.reproduce.kinds import Held, Kind, differences, kinds
 from vlsmctl.reproduce.remarks import Remarks, remarks_on
-from vlsmctl.reproduce.standing import Standing, standing, training_seconds
+from vlsmctl.reproduce.standing import standing, training_seconds
 
 # The paper's name of each row of its table, and the parameters that it says are trained
 PAPER_ROWS: dict[PaperRow, tuple[str, str]] = {
@@ -52,9 +53,10 @@ class Figure:
 class Line:
     """One preset with one method, or, with none, a row that only the paper has.
 
-    figures: by `FIGURES`; Dice and IoU in %, HD95 in px. counts: cases of all seeds together, by `COUNTS`.
-    trainable: parameters. gpu_hours, cpu_hours: of training, of all seeds together; None where there was
-    none on such a device.
+    mark: tells lines of one preset and method, but other settings or data, apart; mostly None. figures: by
+    `FIGURES`; Dice and IoU in %, HD95 in px. counts: cases of all seeds together, by `COUNTS`. trainable:
+    parameters. gpu_hours, cpu_hours: of training, of all seeds together; None where there was none on such
+    a device.
     """
 
     preset: str
@@ -68,6 +70,12 @@ class Line:
     counts: Mapping[str, int]
     gpu_hours: float | None = None
     cpu_hours: float | None = None
+    mark: str | None = None
+
+    @property
+    def title(self) -> str:
+        """Its method, with the mark where there is one."""
+        return f"{self.method} ({self.mark})" if self.mark else str(self.method)
 
 
 @dataclass(frozen=True)
@@ -82,26 +90,29 @@ class Table:
 
 
 def make_table(grid: Grid) -> Table:
-    """The table of what the folders hold. It has the presets and methods that were chosen and those of the
-    grid that have scores, and for each preset what only the paper has."""
-    held = [(cell, standing(cell, grid.protocol)) for cell in grid.cells]
-    chosen = {(cell.name, cell.method) for cell in grid.chosen}
-    chosen |= {(cell.name, cell.method) for cell, now in held if now.state == FINISHED}
-    pairs: dict[tuple[str, str], list[tuple[Cell, Standing]]] = {}
-    for cell, now in held:
-        if (cell.name, cell.method) in chosen:
-            pairs.setdefault((cell.name, cell.method), []).append((cell, now))
+    """The table of what the folders hold: every run that is there, whatever it was asked for with, besides
+    what was chosen of the grid; and for each preset what only the paper has."""
+    there, unread = found_cells(grid.out)
+    known = {cell.folder for cell in grid.cells}
+    cells = (*grid.cells, *(cell for cell in there if cell.folder not in known))
+    chosen = {cell.key for cell in grid.chosen}
+    shown = [
+        kind
+        for kind in kinds([(cell, standing(cell, grid.protocol)) for cell in cells])
+        if any(cell.key in chosen or now.document is not None for cell, now in kind.cells)
+    ]
     lines, remarks = list[Line](), Remarks()
-    for name in dict.fromkeys(name for name, _ in pairs):
-        own = [cells for (of, _), cells in pairs.items() if of == name]
-        lines += [_line(cells, grid.protocol) for cells in own]
-        preset = own[0][0][0].preset
+    for name in dict.fromkeys(kind.name for kind in shown):
+        own = [kind for kind in shown if kind.name == name]
+        lines += [_line(kind, grid.protocol) for kind in own]
+        preset = own[0].cells[0][0].preset
         lines += _paper_only(name, preset, {line.published for line in lines if line.preset == name})
-        remarks_on(remarks, name, [each for cells in own for each in cells], grid.protocol)
-    seeds = tuple(dict.fromkeys(cell.seed for cell in grid.cells))
-    sources = dict.fromkeys(
-        cells[0][0].preset.paper.source for cells in pairs.values() if cells[0][0].preset.paper.scores
-    )
+        remarks_on(remarks, name, [each for kind in own for each in kind.cells])
+    for text in (*differences(shown), *unread):
+        remarks.add(text)
+    papers = [kind.cells[0][0].preset.paper for kind in shown]
+    sources = dict.fromkeys(paper.source for paper in papers if paper.scores)
+    seeds = tuple(sorted({cell.seed for kind in shown for cell, _ in kind.cells}))
     _of_lines(remarks, lines, grid.protocol)
     return Table(
         tuple(lines), _caption(grid.protocol, seeds, sources), remarks.texts(), grid.protocol, seeds
@@ -117,13 +128,13 @@ def figure(values: Sequence[float], paper: float | None = None, *, comparable: b
     return Figure(mean, stdev(values) if len(values) > 1 else None, len(values), paper, difference)
 
 
-def _line(cells: Sequence[tuple[Cell, Standing]], protocol: str) -> Line:
-    cell = cells[0][0]
-    done = [(each, now) for each, now in cells if now.state == FINISHED]
+def _line(kind: Kind, protocol: str) -> Line:
+    cell = kind.cells[0][0]
+    done = [(each, now) for each, now in kind.cells if now.summary is not None]
     documents = [now.document for _, now in done if now.document is not None]
     summaries = [now.summary for _, now in done if now.summary is not None]
     row = cell.preset.paper_row
-    comparable = all(summary["about"].get("paper") for summary in summaries)
+    comparable = all(map(_comparable, summaries))
     gpu, cpu = (_hours(done, on_cpu=on_cpu) for on_cpu in (False, True))
     return Line(
         preset=cell.name,
@@ -131,7 +142,7 @@ def _line(cells: Sequence[tuple[Cell, Standing]], protocol: str) -> Line:
         published=row,
         model=cell.preset.model,
         seeds=tuple(each.seed for each, _ in done),
-        planned=len(cells),
+        planned=len(kind.cells),
         trainable=documents[0]["parameters"]["trainable"] if documents else None,
         figures={
             name: figure(_values(summaries, name, protocol), _published(cell.preset, row, name),
@@ -141,7 +152,14 @@ def _line(cells: Sequence[tuple[Cell, Standing]], protocol: str) -> Line:
         counts={name: sum(summary[name] for summary in summaries) for name in COUNTS},
         gpu_hours=gpu,
         cpu_hours=cpu,
+        mark=kind.mark,
     )  # fmt: skip
+
+
+def _comparable(summary: Mapping[str, Any]) -> bool:
+    """Whether a score may be subtracted from the paper's: of all pictures, and made as published."""
+    paper = summary["about"].get("paper")
+    return bool(paper) and paper.get("comparable", True) and not summary["n_failed"]
 
 
 def _paper_only(name: str, preset: Preset, shown: set[PaperRow | None]) -> list[Line]:
@@ -174,7 +192,7 @@ def _values(summaries: Sequence[Mapping[str, Any]], name: str, protocol: str) ->
     return [scale * one["mean"] for one in found if one is not None]
 
 
-def _hours(done: Iterable[tuple[Cell, Standing]], *, on_cpu: bool) -> float | None:
+def _hours(done: Iterable[Held], *, on_cpu: bool) -> float | None:
     """Of training: seconds x processes."""
     seconds = [
         training_seconds(cell, document) * int(document["processes"])
@@ -187,7 +205,7 @@ def _hours(done: Iterable[tuple[Cell, Standing]], *, on_cpu: bool) -> float | No
 def _of_lines(remarks: Remarks, lines: Sequence[Line], protocol: str) -> None:
     """What is to be said of single lines of the table."""
     for line in lines:
-        what, made_of = f"{line.preset} {line.method}", line.figures["hd95"].seeds
+        what, made_of = f"{line.preset} {line.title}", line.figures["hd95"].seeds
         if made_of < len(line.seeds):
             remarks.add(f"HD95 of {what}: of {made_of} of its {len(line.seeds)} seeds; none elsewhere")
     if protocol != "paper":
@@ -196,7 +214,7 @@ def _of_lines(remarks: Remarks, lines: Sequence[Line], protocol: str) -> None:
     for line in lines:
         left_out = sum(line.counts[name] for name in ("n_missed", "n_false_alarm", "n_both_empty"))
         if left_out:
-            told.append(f"{line.preset} {line.method} {left_out} of {line.counts['n']}")
+            told.append(f"{line.preset} {line.title} {left_out} of {line.counts['n']}")
     if told:
         remarks.add(f"cases that HD95 leaves out, of all seeds together: {', '.join(told)}")
 
