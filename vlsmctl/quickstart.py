@@ -27,7 +27,7 @@ from vlsmctl.predictor import predictor_from_model, predictor_from_run, usual_cu
 from vlsmctl.preview import PREDICTION, TRUTH, Tile, contact_sheet
 from vlsmctl.report import write_report
 from vlsmctl.runtime import StopFlag, pick_device
-from vlsmctl.scoring import EVALUATIONS, MASKS, Asked, Scored, score_run, score_split
+from vlsmctl.scoring import MASKS, Asked, Scored, score_run, score_split
 from vlsmctl.training import Fitted, Watcher, fit
 
 PRESET = "phantom"
@@ -70,7 +70,7 @@ def quickstart(
     asked = Asked(prompts=preset.prompts.eval)
     zero_shot = score_split(
         predictor_from_model(preset.model, device=device), manifest, asked,
-        run / EVALUATIONS / "zero-shot", seed=seed, about={},
+        run / runs.EVALUATIONS / "zero-shot", seed=seed, about={},
     )  # fmt: skip
 
     say(f"3/5 training a {preset.method} adapter; the model itself stays frozen")

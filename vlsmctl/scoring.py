@@ -34,7 +34,6 @@ from vlsmctl.split_masks import Question, RecordMask, Tick, predict_records
 from vlsmctl.summary import PROTOCOLS, summarise
 
 MASKS, SENSITIVITY = "masks", "sensitivity"  # folders of an evaluation's masks
-EVALUATIONS = "eval"  # the folder of a run's evaluations
 
 
 @dataclass(frozen=True)
@@ -198,7 +197,7 @@ def evaluation_folder(run: Path, document: Mapping[str, Any], data: DataFacts, a
     parts += [] if tolerance.mm == usual.mm else [f"{tolerance.mm:g}mm"]
     own = data.manifest_sha256 == document["data"]["manifest_sha256"]
     parts += [] if own else [data.manifest_sha256[:8]]
-    return run / EVALUATIONS / "-".join(parts)
+    return run / runs.EVALUATIONS / "-".join(parts)
 
 
 def cut_of(predictor: Predictor, asked: Asked) -> Cut:

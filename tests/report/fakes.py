@@ -120,7 +120,7 @@ SENSITIVITY = {
          "verdict": "it tells classes apart"},
     ],
     "rules": {"agreement": "Dice of the two predictions"},
-    "n_pictures": 40,
+    "n_pictures": 40, "resampled_units": "12 patients or sequences",
 }  # fmt: skip
 
 

@@ -156,6 +156,7 @@ def test_groups_prompts_and_the_sheet(written: tuple[str, Page]) -> None:
     assert "Partly: it finds the class by its name, and ignores places." in page.text
     assert "−0.210" in page.text
     assert "it tells classes apart" in page.text
+    assert "The intervals resample 12 patients or sequences." in page.text
     assert text.count('class="whisker"') > 10
 
 

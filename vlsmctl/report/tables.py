@@ -280,7 +280,9 @@ def _asked_of(document: Mapping[str, Any]) -> str:
         return ""
     of = "" if there is None else f" of {there:,}"
     unread = f"; {failed:,} could not be read and are in no mean" if failed else ""
-    return f"Asked of {asked:,}{of} pictures with a target{unread}."
+    units_of = words(document, "resampled_units")
+    resample = f" The intervals resample {units_of}." if units_of else ""
+    return f"Asked of {asked:,}{of} pictures with a target{unread}.{resample}"
 
 
 def rules(document: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:

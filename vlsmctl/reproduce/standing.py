@@ -28,7 +28,6 @@ from vlsmctl.reproduce.grid import (
     problem_of,
 )
 from vlsmctl.score_files import read_summary
-from vlsmctl.scoring import EVALUATIONS
 from vlsmctl.training import preset_hash
 
 
@@ -62,7 +61,7 @@ def standing(cell: Cell, protocol: str) -> Standing:
 
 def scores_folder(folder: Path, protocol: str) -> Path:
     """Where the grid scores a run: a folder of its own, that no `vlsmctl eval` of the run writes to."""
-    return folder / EVALUATIONS / f"reproduce-{protocol}"
+    return folder / runs.EVALUATIONS / f"reproduce-{protocol}"
 
 
 def training_seconds(cell: Cell, document: Mapping[str, Any]) -> float:
