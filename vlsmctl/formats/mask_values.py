@@ -129,8 +129,8 @@ def _refuse_fractions(path: Path, seen: Set[float]) -> None:
     fractions = [value for value in seen if not float(value).is_integer()]
     if fractions and len(seen) > 1:
         raise UnreadableFile(
-            f"{path}: expected whole numbers, found fractions such as {max(fractions):.6g}: probabilities, or"
-            " resampled with interpolation? store it as 0 and 1 first"
+            f"{path}: expected whole numbers, found fractions such as {max(fractions):.6g}: probabilities,"
+            " or resampled with interpolation? store it as 0 and 1 first"
         )
 
 
