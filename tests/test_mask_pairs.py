@@ -18,8 +18,10 @@ from tests.formats.seg_fakes import KINDS, ORIGIN, blobs, segment, spooled
 from tests.formats.whole_segs import UPRIGHT, oblique, reorder, write_whole
 from tests.masks import volume
 from tests.pairs import SHAPE, organ, refusal, scores, slices
+from vlsmctl.evaluation import score_cases
 from vlsmctl.formats.dicom_seg import write_seg
 from vlsmctl.mask_files import read_mask_file, read_pair
+from vlsmctl.pairing import CasePair
 
 ML = 0.7 * 0.9 * 2.5 / 1000
 PART = "one mask is empty, and the extent of the scan not known: HD95 is the diagonal of the SEG's slices"
@@ -223,7 +225,9 @@ def test_volumes_that_are_shifted_by_little_are_refused(tmp_path: Path, by: floa
     affine = oblique()
     affine[axis, 3] += by
     paths = [volume(tmp_path / f"{n}.nii.gz", organ(), each) for n, each in enumerate((affine, oblique()))]
-    assert f"found an affine that differs from its by up to {abs(by):g} mm" in refusal(*paths)
+    said = re.search(r"found an affine that differs from its by up to (.+) mm", refusal(*paths))
+    assert said
+    assert float(said[1]) == pytest.approx(abs(by), abs=1e-5)
 
 
 def test_rounding_of_an_affine_is_no_other_place(tmp_path: Path) -> None:
@@ -342,3 +346,11 @@ def test_a_single_slice_of_no_volume_is_measured_as_a_plane(tmp_path: Path) -> N
     pair = read_pair(*paths)
     assert pair.element == pytest.approx(ML / 2.5)
     assert pair.cautions == ("no slice thickness is stated: 1 mm is taken",)
+
+
+def test_of_a_seg_alone_no_size_class_is_told(tmp_path: Path) -> None:
+    """Its frames say nothing of how large the whole is."""
+    prediction, target = (write_whole(tmp_path / f"{name}.seg.dcm", organ(), oblique()) for name in "pt")
+    (row,) = score_cases([CasePair("a", prediction, target)], workers=0).rows
+    assert row.scores["dice"] == 1
+    assert (row.elements, row.size_class) == (0, None)

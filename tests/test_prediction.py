@@ -28,7 +28,7 @@ from vlsmctl.formats.scan import find_scans, open_scan
 from vlsmctl.formats.spool import Spool
 from vlsmctl.ledger import LEDGER, Entry, read_ledger
 from vlsmctl.prediction import Watch, predict
-from vlsmctl.predictor import Cut, Predictor, encode, predictor_from_model, ready, segment
+from vlsmctl.predictor import Cut, Predictor, encode, predictor_from_model, ready, segment, usual_cut
 from vlsmctl.presence import Presence
 from vlsmctl.runtime import StopFlag
 from vlsmctl.scoring import predict_split
@@ -468,7 +468,9 @@ def test_an_unreadable_picture_of_a_data_set_fails_alone(predictor: Predictor, t
     manifest = read_manifest(tmp_path / "phantom")
     broken = manifest.split("test")[1]
     (manifest.folder / broken.image).write_bytes(b"cut")
-    pairs = predict_split(predictor, manifest, "test", "random", 0, tmp_path / "masks")
+    pairs = predict_split(
+        predictor, manifest, "test", "random", 0, tmp_path / "masks", usual_cut(predictor)
+    )
     scores = score_cases(pairs, workers=0)
     assert [row.pair.id for row in scores.rows if row.outcome == "failed"] == [broken.id]
     assert len(scores.rows) == 4

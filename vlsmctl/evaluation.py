@@ -64,7 +64,7 @@ class Row:
     """The scores of one case, or why there are none.
 
     scores: by the names of `METRICS`, empty for a failed case; unit: of the lengths, "mm" or "px";
-    foregrounds: pixels or voxels, of `elements` in all; note: the reason of a failure, or a word of
+    foregrounds: pixels or voxels, of `elements` in all (0: not known, as of a SEG alone); note: the reason of a failure, or a word of
     caution.
     """
 
@@ -241,6 +241,6 @@ def _scored(pair: CasePair, masks: MaskPair, tolerance: Tolerance) -> Row:
         masks.unit,
         found.target,
         found.predicted,
-        masks.target.size,
+        masks.target.size if masks.whole else 0,
         masks.caution,
     )

@@ -15,7 +15,8 @@ from vlsmctl.cli import guarded
 from vlsmctl.console import configure
 
 COMMANDS = (
-    ("quickstart",), ("prepare",), ("train",), ("eval",), ("predict",), ("bench",), ("models",),
+    ("quickstart",), ("prepare",), ("train",), ("eval",), ("predict",), ("reproduce",), ("report",),
+    ("bench",), ("models",),
     ("doctor",),
     ("presets",), ("presets", "show"), ("weights",), ("weights", "fetch"),
     ("weights", "build"),

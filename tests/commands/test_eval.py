@@ -216,7 +216,7 @@ def test_runs_are_compared_on_the_same_cases(at_home: Path, tmp_path: Path) -> N
     again = vlsmctl("eval", "--compare", run, other, "--out", tmp_path / "c")
     assert again.err.count("scored before") == 2
     assert (tmp_path / "c" / "comparison.csv").is_file()
-    paper = vlsmctl("eval", run, "--protocol", "paper", "--json").document["folder"]
+    paper = vlsmctl("eval", other, "--protocol", "paper", "--json").document["folder"]
     mixed = vlsmctl("eval", "--compare", other, paper, "--out", tmp_path / "mixed", "--json").document
     assert any("protocol" in note and "default" in note for note in mixed["notes"])
     assert "--compare" in vlsmctl("eval", run, other, code=2).err

@@ -70,13 +70,21 @@ def test_a_jpeg_is_told_by_its_content(tmp_path: Path, name: str) -> None:
     assert not mask_of(tmp_path / "mask.bmp").lossy
 
 
-@pytest.mark.parametrize(("alpha", "lit"), [(0, True), (255, True), (None, False)])
-def test_alpha_counts_unless_it_was_never_set(tmp_path: Path, alpha: int | None, lit: bool) -> None:
-    """None: opaque but for the blob, which is thereby hidden."""
+@pytest.mark.parametrize("alpha", [0, 255])
+def test_alpha_that_was_never_set_hides_nothing(tmp_path: Path, alpha: int) -> None:
     blob = fakes.blob()
-    layer = np.where(blob, 0, 255) if alpha is None else np.full(SIZE, alpha)
-    fakes.save(tmp_path / "m.png", np.dstack([fakes.rgb(blob), layer]))
-    assert (mask_of(tmp_path / "m.png").grey == fakes.grey(blob & lit)).all()
+    fakes.save(tmp_path / "m.png", np.dstack([fakes.rgb(blob), np.full(SIZE, alpha)]))
+    assert (mask_of(tmp_path / "m.png").grey == fakes.grey(blob)).all()
+
+
+def test_transparent_parts_are_background_but_never_all_of_a_mask(tmp_path: Path) -> None:
+    blob = fakes.blob()
+    upper = blob & (np.arange(SIZE[0]) < np.nonzero(blob)[0].mean())[:, np.newaxis]
+    fakes.save(tmp_path / "m.png", np.dstack([fakes.rgb(blob), np.where(upper, 0, 255)]))
+    assert (mask_of(tmp_path / "m.png").grey == fakes.grey(blob & ~upper)).all()
+    fakes.save(tmp_path / "m.png", np.dstack([fakes.rgb(blob), np.where(blob, 0, 255)]))
+    with pytest.raises(UnreadableFile, match="in the alpha channel alone"):
+        mask_of(tmp_path / "m.png")
 
 
 @pytest.mark.parametrize(("high", "read"), [(1, 1), (255, 255), (256, 255), (4095, 255), (65535, 255)])

@@ -193,7 +193,7 @@ def test_probabilities_that_are_low_everywhere_are_refused_as_well(tmp_path: Pat
 def test_what_scaling_makes_of_whole_numbers_is_whole(tmp_path: Path, label: int | None) -> None:
     """Labels stored as a fraction of 255."""
     values = drawn((0, 1, 2, 3))
-    marked = in_volume(tmp_path / "a.nii", values, label, slope=1 / 85)
+    marked = in_volume(tmp_path / "a.nii", values * 85, label, slope=1 / 85)
     assert np.array_equal(marked.mask, values > 0 if label is None else values == label)
     residue = values + np.float32(3e-6)
     assert np.array_equal(in_volume(tmp_path / "b.nii", residue, label).mask, marked.mask)
