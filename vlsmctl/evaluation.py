@@ -64,8 +64,8 @@ class Row:
     """The scores of one case, or why there are none.
 
     scores: by the names of `METRICS`, empty for a failed case; unit: of the lengths, "mm" or "px";
-    foregrounds: pixels or voxels, of `elements` in all (0: not known, as of a SEG alone); note: the reason of a failure, or a word of
-    caution.
+    foregrounds: pixels or voxels, of `elements` in all (0: not known, as of a SEG alone); note: the reason
+    of a failure, or a word of caution.
     """
 
     pair: CasePair

@@ -264,7 +264,7 @@ def _show(made: Table, grid: Grid) -> None:
 
     screen = out()
     rows = [_row(line) for line in made.lines]
-    screen.print(table(["", "seeds", *HEADINGS.values(), AMISS, "trained"], rows))
+    screen.print(table(["", "seeds", *HEADINGS.values(), AMISS.replace("/ ", "/\n"), "trained"], rows))
     beside = any(one.paper is not None for line in made.lines for one in line.figures.values())
     second = "Below ours: the paper's, and ours minus the paper's. " if beside else ""
     screen.print(second + made.caption, markup=False)
