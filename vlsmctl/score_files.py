@@ -78,6 +78,12 @@ def read_summary(folder: Path) -> dict[str, Any]:
     return document
 
 
+def about_of(summary: Mapping[str, Any]) -> dict[str, Any]:
+    """What was scored, of a summary from a file; nothing where that does not say it."""
+    about = summary.get("about")
+    return about if isinstance(about, dict) else {}
+
+
 def read_scores(folder: Path) -> Scores:
     """What `write_scores` was given; files relative to the folder, wherever that is now.
 

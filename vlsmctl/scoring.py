@@ -25,10 +25,10 @@ from vlsmctl.datasets.manifest import (
 from vlsmctl.datasets.prompts import askable, choose_prompt, prompt_keys
 from vlsmctl.errors import UsageError
 from vlsmctl.evaluation import USUAL_TOLERANCE, Progress, Scores, Tolerance, score_cases
-from vlsmctl.files import remove, write_json
+from vlsmctl.files import remove
 from vlsmctl.pairing import CasePair
 from vlsmctl.predictor import Cut, Predictor, predictor_from_run, usual_cut
-from vlsmctl.score_files import SUMMARY, read_scores, read_summary, write_scores
+from vlsmctl.score_files import SUMMARY, about_of, read_scores, read_summary, write_scores
 from vlsmctl.sensitivity import measure
 from vlsmctl.split_masks import Question, RecordMask, Tick, predict_records
 from vlsmctl.summary import PROTOCOLS, summarise
@@ -127,13 +127,12 @@ def score_split(
     summary = summarise(
         scores, by=asked.by, about=told, protocol=asked.protocol, not_asked=not_asked(manifest, asked)
     )
-    write_scores(folder, scores, summary)
     if choice == "all":
         summary["sensitivity"] = measure(
             predictor, manifest, manifest.split(asked.split), seed, folder / SENSITIVITY,
             batch_size=batch_size, tick=tick,
         ).document  # fmt: skip
-        write_json(folder / SUMMARY, summary)
+    write_scores(folder, scores, summary)
     return Scored(folder, scores, summary)
 
 
@@ -153,7 +152,7 @@ def scored_before(run: Path, asked: Asked) -> Scored | None:
     except (UsageError, OSError):
         return None
     wanted = {**_asked_for(data, asked), "adapter_sha256": adapter}
-    same = all(summary["about"].get(name) == value for name, value in wanted.items())
+    same = all(about_of(summary).get(name) == value for name, value in wanted.items())
     return Scored(folder, scores, summary) if same and scores.tolerance == asked.tolerance else None
 
 

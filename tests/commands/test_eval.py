@@ -300,13 +300,12 @@ def test_an_evaluation_that_is_stopped_leaves_no_old_summary(
     def stop(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch:
-        patch.setattr("vlsmctl.scoring.measure", stop)
-        vlsmctl("eval", run, "--prompts", "all", code=130)
-    assert "sensitivity" not in json.loads((folder / "summary.json").read_text())
-    monkeypatch.setattr("vlsmctl.scoring.predict_split", stop)
-    vlsmctl("eval", run, "--prompts", "all", code=130)
-    assert not (folder / "summary.json").exists()
+    for step in ("measure", "predict_split"):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"vlsmctl.scoring.{step}", stop)
+            vlsmctl("eval", run, "--prompts", "all", code=130)
+        assert not (folder / "summary.json").exists()
+        vlsmctl("eval", run, "--prompts", "all", "--no-report")
 
 
 def test_comparing_uses_no_scores_of_another_adapter_or_tolerance(at_home: Path, here: Path) -> None:
@@ -340,3 +339,19 @@ def test_the_papers_figures_are_told_for_what_they_are(at_home: Path, here: Path
     published = vlsmctl("eval", run, "--protocol", "paper", "--json").document
     assert published["about"]["paper"]["comparable"]
     assert any("CLIPSeg" in remark for remark in published["about"]["paper"]["remarks"])
+
+
+def test_scores_of_something_else_are_not_replaced(at_home: Path, here: Path) -> None:
+    pred, gt = _folders(here)
+    run = (at_home / "runs" / "latest").resolve()
+    masks = ("eval", "--pred", pred, "--gt", gt, "--out", here / "s", "--no-report")
+    vlsmctl(*masks)
+    assert "--out" in vlsmctl("eval", run, "--out", here / "s", code=2).err
+    assert "--out" in vlsmctl(*masks, "--label", 3, code=2).err
+    (here / "s" / "summary.json").write_text('{"metr')
+    vlsmctl(*masks)
+    (here / "foreign").mkdir()
+    for text in ('{"metrics": {}}', '{"metrics": {}, "about": []}', "[1]", "{"):
+        (here / "foreign" / "summary.json").write_text(text)
+        vlsmctl("eval", "--pred", pred, "--gt", gt, "--out", here / "foreign", code=2)
+        assert (here / "foreign" / "summary.json").read_text() == text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import shutil
@@ -17,14 +18,17 @@ from typing import Any
 
 import pytest
 import torch
+from rich.console import Console
 
 from tests.commands.app import SMALL, Answer, ended, error_line, start, vlsmctl, wait_until
+from tests.reproduce.grids import make_data, make_run, make_scores
 from vlsmctl.claims import HOST
-from vlsmctl.commands import train
+from vlsmctl.commands import reproduce, train
 from vlsmctl.datasets.build import prepare
 from vlsmctl.errors import UsageError
 from vlsmctl.models.build import build
 from vlsmctl.reproduce import running as module
+from vlsmctl.reproduce.grid import plan_grid
 from vlsmctl.scoring import score_run
 from vlsmctl.training import fit
 
@@ -140,6 +144,24 @@ def test_the_table_on_the_terminal(whole: Path, data: Path) -> None:
     assert "±" in answer.out
     assert "neither mask is empty" in answer.out
     assert str(whole / "table.tex") in answer.out
+
+
+def test_the_table_fits_80_columns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_data(tmp_path / "data" / "chexlocalize")
+    for more in ((), ("train.lr=0.5",)):
+        grid = plan_grid(
+            ["chexlocalize"], ["dense-vlc"], data=tmp_path / "data", out=tmp_path / "out", overrides=more
+        )
+        for number, cell in enumerate(grid.cells):
+            make_run(cell, device="cuda", seconds=30000)
+            make_scores(cell, number / 9, defined=500 + 10 * number, n=300, n_missed=4, n_false_alarm=1)
+    screen = Console(width=80, record=True, file=io.StringIO())
+    monkeypatch.setattr(reproduce, "out", lambda: screen)
+    vlsmctl("reproduce", "--table", "--out", tmp_path / "out")
+    shown = screen.export_text().partition("Below ours")[0]
+    assert "…" not in shown
+    for text in ("11.11±11.11", "510.00±10.00", "12 / 3", "of 900", "shallow", "GPU h"):
+        assert text in shown
 
 
 def test_shards_make_the_same_table(whole: Path, data: Path, out: Path) -> None:
@@ -480,7 +502,7 @@ def test_pictures_that_cannot_be_scored_are_no_end_of_a_cell(
     assert (row["seeds"], row["n"], row["n_failed"]) == ("41", "2", "1")
     monkeypatch.setattr(module, "fit", None)  # training is kept
     vlsmctl(*command, code=3)
-    assert "2 failed" not in vlsmctl("reproduce", "--table", "--out", out).out
+    assert "+ 1 failed" in vlsmctl("reproduce", "--table", "--out", out).out
     mask.write_bytes(whole_mask)
     assert states(vlsmctl(*command)) == {"phantom/none/41": "finished"}
     assert [(row["n"], row["n_failed"]) for row in rows(out)] == [("3", "0")]

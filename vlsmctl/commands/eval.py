@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,7 +13,7 @@ from vlsmctl.commands.eval_options import Masks, Running, check, refuse_others, 
 from vlsmctl.commands.given import command_line, given_options
 from vlsmctl.commands.model_choice import Device
 from vlsmctl.console import console, out, track
-from vlsmctl.errors import SOME_FAILED, NoReadableInput
+from vlsmctl.errors import SOME_FAILED, NoReadableInput, UsageError
 
 if TYPE_CHECKING:
     from vlsmctl.scoring import Asked, Scored
@@ -197,6 +197,8 @@ def _of_run(
     from vlsmctl.runtime import pick_device
     from vlsmctl.scoring import score_run
 
+    if folder is not None:
+        _refuse_other_scores(folder, {"run": run.resolve().name})
     return score_run(
         run,
         asked,
@@ -217,14 +219,15 @@ def _of_masks(masks: Masks, asked: Asked, running: Running, folder: Path, comman
 
     from vlsmctl.evaluation import score_cases
     from vlsmctl.pairing import match
-    from vlsmctl.score_files import SUMMARY, read_summary, write_scores
+    from vlsmctl.score_files import write_scores
     from vlsmctl.scoring import Scored
     from vlsmctl.summary import summarise
 
-    inputs = {"predictions": str(masks.pred), "targets": str(masks.gt)}
-    if (folder / SUMMARY).is_file():
-        before = read_summary(folder)["about"]
-        refuse_others(folder, SUMMARY, {name: before.get(name) for name in inputs}, inputs)
+    inputs = {
+        "predictions": str(masks.pred), "targets": str(masks.gt), "split": asked.split,
+        "label": masks.label, "pred_label": masks.pred_label,
+    }  # fmt: skip
+    _refuse_other_scores(folder, inputs)
     matched = match(
         masks.pred, masks.gt, split=asked.split, cases=masks.cases, images=masks.images,
         target_label=masks.label, prediction_label=masks.pred_label or masks.label,
@@ -237,8 +240,7 @@ def _of_masks(masks: Masks, asked: Asked, running: Running, folder: Path, comman
         tolerance=asked.tolerance,
     )
     about = {
-        **inputs, "split": asked.split, "label": masks.label, "pred_label": masks.pred_label,
-        "cases": str(masks.cases) if masks.cases else None, "notes": list(matched.notes),
+        **inputs, "cases": str(masks.cases) if masks.cases else None, "notes": list(matched.notes),
         "vlsmctl": version("vlsmctl"), "command": list(command),
     }  # fmt: skip
     summary = summarise(scores, by=asked.by, about=about)
@@ -246,12 +248,29 @@ def _of_masks(masks: Masks, asked: Asked, running: Running, folder: Path, comman
     return Scored(folder, scores, summary)
 
 
+def _refuse_other_scores(folder: Path, inputs: dict[str, Any]) -> None:
+    """Raises UsageError where a folder holds scores of other inputs, or a summary that is not ours."""
+    from vlsmctl.score_files import SCORES, SUMMARY, about_of, read_summary
+
+    if not (folder / SUMMARY).is_file():
+        return
+    try:
+        about = about_of(read_summary(folder))
+    except UsageError:
+        if (folder / SCORES).is_file():
+            return  # ours, and damaged: scored again, it is whole
+        about = {}
+    refuse_others(folder, SUMMARY, {name: about.get(name) for name in inputs}, inputs)
+
+
 def _compare(named: Sequence[Path], asked: Asked, running: Running, folder: Path, *, as_json: bool) -> None:
     from vlsmctl.commands.comparison_tables import comparison_notes, comparison_tables
     from vlsmctl.comparison import compare_scores, compared_before, short_names, write_comparison
+    from vlsmctl.score_files import about_of
 
     scored = [_scored_once(path, asked, running) for path in named]
-    methods = [one.summary["about"].get("method") for one in scored]
+    abouts = [about_of(one.summary) for one in scored]
+    methods = [about.get("method") for about in abouts]
     names = [
         name if method is None else f"{method} {name}"
         for name, method in zip(short_names(named), methods, strict=True)
@@ -259,14 +278,14 @@ def _compare(named: Sequence[Path], asked: Asked, running: Running, folder: Path
     refuse_others(folder, "comparison.json", compared_before(folder), names)
     compared = compare_scores(
         [(name, one.scores) for name, one in zip(names, scored, strict=True)],
-        [one.summary["about"] for one in scored],
+        abouts,
     )
     write_comparison(folder, compared)
     if as_json:
         out().print(json.dumps({"folder": str(folder), **compared.document}), markup=False)
         return
-    about = scored[0].summary["about"]
-    if "split" in about and "data" in about:
+    about = abouts[0]
+    if {"data", "split", "prompts", "protocol"} <= about.keys():
         told = f"{about['data']} {about['split']}, prompts {about['prompts']}, protocol {about['protocol']}"
         out().print(f"compared on {told}", markup=False)
     for table in comparison_tables(compared.document):

@@ -110,10 +110,17 @@ def _refuse(given: Collection[str], allowed: Collection[str], whose: str) -> Non
         raise UsageError(f"{wrong[0]} is for {whose}", hint="vlsmctl eval --help")
 
 
+def _told(inputs: object) -> str:
+    if isinstance(inputs, dict):
+        known = [f"{name}: {value}" for name, value in inputs.items() if value is not None]
+        return ", ".join(known) or "unknown ones"
+    return ", ".join(map(str, inputs)) if isinstance(inputs, list) else str(inputs)
+
+
 def refuse_others(folder: Path, file: str, before: object, now: object) -> None:
     """Raises UsageError where a folder holds results of other inputs, which would be replaced."""
     if before is not None and before != now:
         raise UsageError(
-            f"{folder / file} is of other inputs ({before}), and would be replaced",
+            f"{folder / file} is of other inputs ({_told(before)}), and would be replaced",
             hint="give these results a folder of their own: --out FOLDER",
         )

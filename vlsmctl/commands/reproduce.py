@@ -264,7 +264,8 @@ def _show(made: Table, grid: Grid) -> None:
 
     screen = out()
     rows = [_row(line) for line in made.lines]
-    screen.print(table(["", "seeds", *HEADINGS.values(), AMISS.replace("/ ", "/\n"), "trained"], rows))
+    counts = "\n".join(("seeds;", *AMISS.replace(" /", "/").split()))
+    screen.print(table(["", counts, *HEADINGS.values(), "trained"], rows))
     beside = any(one.paper is not None for line in made.lines for one in line.figures.values())
     second = "Below ours: the paper's, and ours minus the paper's. " if beside else ""
     screen.print(second + made.caption, markup=False)
@@ -275,24 +276,24 @@ def _show(made: Table, grid: Grid) -> None:
 
 
 def _row(line: Line) -> list[str]:
-    """Two lines a cell, so that 80 columns are enough."""
+    """Several lines a cell, so that 80 columns are enough."""
     from vlsmctl.reproduce.files import HEADINGS, PAPER_ONLY, amiss, hours, named, parameters, seeds_done
 
-    scores = [_score(line.figures[name]) for name in HEADINGS]
+    name = "\n".join(named(line).removesuffix(PAPER_ONLY).split())
+    spent = hours(line).replace(" ", "\n", 1)
+    counts = amiss(line).replace(" of", "\nof").replace(" +", "\n+")
     return [
-        f"{line.preset}\n{named(line).removesuffix(PAPER_ONLY)}",
-        seeds_done(line),
-        *scores,
-        amiss(line),
-        f"{parameters(line.trainable)}\n{hours(line)}",
+        f"{line.preset}\n{name}",
+        f"{seeds_done(line)}\n{counts}" if line.seeds else seeds_done(line),
+        *(_score(line.figures[name]) for name in HEADINGS),
+        f"{parameters(line.trainable)}\n{spent}" if line.method else "-",
     ]
 
 
 def _score(one: Figure) -> str:
     from vlsmctl.reproduce.files import mean_and_sd, plain
 
-    ours = mean_and_sd(one).replace(" ± ", "±")
-    if one.paper is None:
-        return ours
-    difference = "" if one.difference is None else f" {plain(one.difference, signed=True)}"
-    return f"{ours}\n{one.paper:.2f}{difference}"
+    parts = [mean_and_sd(one).replace(" ± ", "±")]
+    parts += [] if one.paper is None else [f"{one.paper:.2f}"]
+    parts += [] if one.difference is None else [plain(one.difference, signed=True)]
+    return "\n".join(parts)

@@ -1,2 +1,2 @@
-"""The paper's grid: its plan (grid.py, standing.py, probe.py), its work (running.py), its tables (table.py,
-remarks.py, files.py)."""
+"""The paper's grid: its plan (grid.py, standing.py, probe.py), its work (running.py), its tables (kinds.py,
+table.py, remarks.py, files.py)."""
