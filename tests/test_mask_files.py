@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pydicom
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
 from tests.formats.seg_fakes import KINDS, ORIGIN, blobs, segment, spooled
 from tests.formats.whole_segs import UPRIGHT, write_whole
@@ -16,7 +18,7 @@ from tests.pairs import organ, refusal, scores
 from vlsmctl.errors import UnreadableFile
 from vlsmctl.evaluation import score_cases
 from vlsmctl.formats.dicom_seg import write_seg
-from vlsmctl.mask_files import is_mask_name, read_pair
+from vlsmctl.mask_files import is_mask_name, read_mask_file, read_pair
 from vlsmctl.pairing import CasePair
 
 
@@ -116,7 +118,10 @@ def test_labels_of_pictures_are_their_values(tmp_path: Path) -> None:
     path = picture(tmp_path / "a.png", block(), 3)
     other = picture(tmp_path / "b.png", block())
     with pytest.raises(UnreadableFile, match=r"a\.png: .*found values up to 3 only"):
-        read_pair(path, other)
+        read_pair(other, path)
+    pair = read_pair(path, other)
+    assert not pair.prediction.any()
+    assert pair.cautions == ("prediction: values reach 3 only, so nothing is marked",)
     pair = read_pair(path, other, prediction_label=3)
     assert np.array_equal(pair.prediction, pair.target)
     assert pair.cautions == ()
@@ -158,3 +163,23 @@ def test_a_broken_segmentation_never_costs_the_batch(tmp_path: Path) -> None:
     rows = score_cases(cases, workers=0).rows
     assert [row.outcome for row in rows] == ["both_present", *["failed"] * 20]
     assert all(f"bad{row.pair.id}.dcm: " in str(row.note) for row in rows[1:])
+
+
+def test_values_of_a_prediction_never_cost_a_case(tmp_path: Path) -> None:
+    """Cases that fail are in no mean: a model whose masks are bad where it is bad must not gain by it."""
+    shades = np.add.outer(np.arange(30) * 4, np.arange(40) * 3).astype(np.uint8)
+    Image.fromarray(shades).save(tmp_path / "soft.png")
+    picture(tmp_path / "dim.png", block(), 90)
+    target = picture(tmp_path / "t.png", block())
+    cube, fractions = organ(), np.linspace(0, 1, organ().size).reshape(organ().shape)
+    true = volume(tmp_path / "t.nii.gz", cube, UPRIGHT)
+    nibabel.save(nibabel.Nifti1Image(fractions.astype(np.float32), UPRIGHT), tmp_path / "p.nii.gz")
+    pairs = [(tmp_path / "soft.png", target), (tmp_path / "dim.png", target), (tmp_path / "p.nii.gz", true)]
+    rows = score_cases([CasePair(path.name, path, wanted) for path, wanted in pairs], workers=0).rows
+    assert [row.outcome for row in rows] == ["both_present", "missed", "both_present"]
+    assert all(str(row.note).startswith("prediction: ") for row in rows)
+    swapped = [CasePair(path.name, wanted, path) for path, wanted in pairs]
+    assert [row.outcome for row in score_cases(swapped, workers=0).rows] == ["failed"] * 3
+    assert read_mask_file(tmp_path / "dim.png", truth=False).cautions
+    with pytest.raises(UnreadableFile):
+        read_mask_file(tmp_path / "dim.png")

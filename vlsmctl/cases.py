@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,7 +22,7 @@ from vlsmctl.formats.naming import (
 )
 from vlsmctl.formats.records import Found, Reading
 from vlsmctl.formats.segment_codes import SegmentCodes
-from vlsmctl.ledger import Entry, Known
+from vlsmctl.ledger import Entry, Known, scan_mark
 from vlsmctl.predictor import Cut, Predictor
 
 MADE_LIKE = "1"  # to be raised when the same scan would get another mask than before: readers, geometry
@@ -105,7 +104,7 @@ def plan_cases(
         founds, output_stems(founds, suffixes), suffixes, prompts, strict=True
     ):
         shared = options.combine or suffix == SEG_SUFFIX
-        files = _files_mark(found)
+        files = scan_mark(found.files, found.series_number)
         state = _state(files, stem, predictor, options)
         names = [tuple(own) if shared else (prompt,) for prompt in own]
         made.append(
@@ -177,15 +176,6 @@ def _state(files: str, stem: Path, predictor: Predictor, options: Options) -> st
         options.probabilities, options.overlay, options.codes,
     )  # fmt: skip
     return _hash([MADE_LIKE, predictor.fingerprint, repr(asked), stem.as_posix(), files])
-
-
-def _files_mark(found: Found) -> str:
-    parts = [str(found.series_number)]
-    for file in found.files:
-        with suppress(OSError):  # a file that is gone will fail when it is opened, with a reason
-            stat = file.stat()
-            parts.append(f"{file.name} {stat.st_size} {stat.st_mtime_ns}")
-    return _hash(parts)
 
 
 def _hash(parts: Sequence[str]) -> str:

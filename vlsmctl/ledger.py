@@ -6,9 +6,10 @@ ledger itself, and merged into it by the next run, should the one that wrote the
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -54,6 +55,16 @@ class Entry:
     @property
     def files(self) -> list[str]:
         return [name for name in (self.output, self.probabilities, self.overlay) if name is not None]
+
+
+def scan_mark(files: Sequence[Path], series_number: int) -> str:
+    """Tells the files of a scan (names, sizes, times) apart from others, and from what they were."""
+    parts = [str(series_number)]
+    for file in files:
+        with suppress(OSError):  # a file that is gone will fail when it is opened, with a reason
+            stat = file.stat()
+            parts.append(f"{file.name} {stat.st_size} {stat.st_mtime_ns}")
+    return hashlib.sha256("\n".join(parts).encode("utf-8", "surrogateescape")).hexdigest()[:24]
 
 
 Known = Mapping[tuple[str, str], Entry]

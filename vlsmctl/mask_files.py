@@ -24,9 +24,11 @@ from vlsmctl.metrics import Mask
 
 FOREGROUND_RULE = (
     "pictures: values above 127, or above 0 where the largest value in the file is 1; NIfTI: values above"
-    " 0; DICOM SEG: any segment (fractional: more than half); where a label is given: that value or"
-    " segment. Refused: pictures whose largest value is 2 to 127, or shaded like photographs; NIfTI with"
-    " fractions or NaN, or nothing above 0 but values below"
+    " 0 (predictions of fractions within 0..1: above 0.5); DICOM SEG: any segment (fractional: more than"
+    " half); where a label is given: that value or segment. Refused: NaN; of targets also pictures whose"
+    " largest value is 2 to 127, shaded like photographs, or with several values that fill areas; NIfTI"
+    " with fractions, nothing above 0 but values below, or as many values as images have. Predictions of"
+    " such values are cut by the rule, with a caution"
 )
 GRID_RULE = (
     "two DICOM SEG objects, or one alone: the volume from the first to the last slice of which either has "
@@ -86,10 +88,12 @@ class MaskPair:
 
 @dataclass(frozen=True)
 class _Asked:
-    """A mask file: the header of a SEG, or else None; label: the one that is meant, or None for all."""
+    """A mask file: the header of a SEG, or else None; label: the one that is meant, or None for all; truth:
+    of a target."""
 
     path: Path
     label: int | None
+    truth: bool
     seg: Segmentation | None
 
 
@@ -109,19 +113,22 @@ def read_pair(
     Raises UnreadableFile, in one line: damaged, or, with both named, not on the same pixels.
     """
     if prediction is None:
-        true = read_mask_file(target, target_label)
+        true = read_mask_file(target, target_label, truth=True)
         mask, cautions = np.zeros_like(true.mask), [*_of("target", true), NO_PREDICTION]
     else:
-        found, true, more = _on_one_grid(_asked(prediction, prediction_label), _asked(target, target_label))
+        found, true, more = _on_one_grid(
+            _asked(prediction, prediction_label, truth=False), _asked(target, target_label, truth=True)
+        )
         mask, cautions = found.mask, [*_of("target", true), *_of("prediction", found), *more]
     if not true.whole and mask.any() != true.mask.any():
         cautions.append(_PART)
     return MaskPair(mask, true.mask, true.steps, true.unit, true.element, tuple(cautions), true.whole)
 
 
-def read_mask_file(path: Path, label: int | None = None) -> MaskFile:
-    """One mask file, on its own grid; label, foreground: as for `read_pair`. Raises UnreadableFile."""
-    asked = _asked(path, label)
+def read_mask_file(path: Path, label: int | None = None, *, truth: bool = True) -> MaskFile:
+    """One mask file, on its own grid; label, foreground: as for `read_pair`; truth: whether it is a target,
+    of which values of no mask are refused. Raises UnreadableFile."""
+    asked = _asked(path, label, truth=truth)
     if asked.seg is None:
         return _read_array(asked)
     if not asked.seg.placed:
@@ -141,7 +148,7 @@ def by(size: Sequence[int]) -> str:
     return " x ".join(map(str, size))
 
 
-def _asked(path: Path, label: int | None) -> _Asked:
+def _asked(path: Path, label: int | None, *, truth: bool) -> _Asked:
     name = path.name.lower()
     if name.endswith(_OTHERS):
         raise UnreadableFile(
@@ -149,7 +156,7 @@ def _asked(path: Path, label: int | None) -> _Asked:
             "(3D Slicer: Save, or Export to files)"
         )
     is_seg = name.endswith(DICOM_SUFFIXES) or (not name.endswith(MASK_SUFFIXES) and _begins_as_dicom(path))
-    return _Asked(path, label, read_segmentation(path) if is_seg else None)
+    return _Asked(path, label, truth, read_segmentation(path) if is_seg else None)
 
 
 def _begins_as_dicom(path: Path) -> bool:
@@ -332,15 +339,15 @@ def _refuse_other_grid(prediction: Path, found: MaskFile, target: Path, true: Ma
 
 def _read_array(asked: _Asked) -> MaskFile:
     is_volume = asked.path.name.lower().endswith(_VOLUMES)
-    return (_read_volume if is_volume else _read_picture)(asked.path, asked.label)
+    return (_read_volume if is_volume else _read_picture)(asked.path, asked.label, asked.truth)
 
 
-def _read_picture(path: Path, label: int | None) -> MaskFile:
-    marked = marked_in_picture(path, label)
+def _read_picture(path: Path, label: int | None, truth: bool) -> MaskFile:
+    marked = marked_in_picture(path, label, truth=truth)
     return MaskFile(marked.mask, marked.mask.shape, None, np.eye(2), "px", 1.0, marked.cautions)
 
 
-def _read_volume(path: Path, label: int | None) -> MaskFile:
+def _read_volume(path: Path, label: int | None, truth: bool) -> MaskFile:
     """NIfTI, 2D or 3D."""
     stored = read_stored(path)
     if stored.volumes > 1:
@@ -350,5 +357,5 @@ def _read_volume(path: Path, label: int | None) -> MaskFile:
         )
     if stored.dtype.names:
         raise UnreadableFile(f"{path}: expected a 2D or 3D mask, found {by(stored.shape)} of colours")
-    marked = marked_in_volume(stored, label)
+    marked = marked_in_volume(stored, label, truth=truth)
     return _volume(marked.mask, stored.affine_mm, stored.space, marked.cautions)

@@ -375,3 +375,42 @@ def test_a_dicom_series_against_other_kinds_of_target(here: Path) -> None:
         (f"head.frames/{path.stem}", "polyp") for path in sorted(Path("frames/head.frames").iterdir())
     ]
     assert len(found.pairs) == 4
+
+
+def test_the_scan_of_a_mask_is_shown_only_where_it_is_sure(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_scans(here / "scans", "x.png", "y.png")
+    write_series(here / "scans" / "head")
+    predict("out", "--prompt", "polyp")
+    touch(here / "gt", "x.png y.png head.nii.gz")
+
+    def images() -> list[str | None]:
+        found = match(here / "out", here / "gt").pairs
+        return [pair.image.name if pair.image else None for pair in found]
+
+    assert images() == ["head", "x.png", "y.png"]
+    (here / "elsewhere" / "scans").mkdir(parents=True)
+    monkeypatch.chdir(here / "elsewhere")
+    write_scans(here / "elsewhere" / "scans", "x.png")  # another of that name
+    assert images() == ["head", "x.png", "y.png"]
+    assert {pair.image and pair.image.parent for pair in match(here / "out", here / "gt").pairs} == {
+        here / "scans"
+    }
+    (here / "scans" / "y.png").write_bytes(b"other")
+    assert images() == ["head", "x.png", None]
+    (here / "scans" / "x.png").unlink()
+    assert images() == ["head", None, None]
+
+
+def test_a_ledger_without_marks_needs_a_scan_of_the_same_size(here: Path) -> None:
+    write_scans(here / "s", "x.png", "y.png", "z.png")
+    pred = ledger(here / "pred", *(done(f"s/{name}.png", f"{name}.png") for name in "xy"))
+    ledger(pred, done("s/z.png", "other.png"))
+    for name, source in (("x", "x"), ("other", "z")):
+        shutil.copy(here / "s" / f"{source}.png", pred / f"{name}.png")
+    Image.new("L", (7, 7)).save(pred / "y.png")
+    found = match(pred, touch(here / "gt", "x.png y.png other.png"))
+    assert [(pair.id, pair.image) for pair in found.pairs] == [
+        ("other", None), ("x", Path("s/x.png")), ("y", None),
+    ]  # fmt: skip

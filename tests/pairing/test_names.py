@@ -7,7 +7,17 @@ from collections.abc import Sequence
 
 import pytest
 
-from vlsmctl.pairing.names import Links, endings, image_claims, key, link, mask_claims
+from vlsmctl.pairing.names import (
+    OF_PREDICTIONS,
+    OF_TARGETS,
+    Links,
+    endings,
+    image_claims,
+    key,
+    link,
+    mask_claims,
+    resembling,
+)
 
 
 def linked(items: str, names: str) -> tuple[dict[str, str], Links]:
@@ -51,6 +61,8 @@ def test_what_a_name_may_stand_for() -> None:
         ("c1 c2", "c1/mask c2/mask"),
         ("c1/pred c2", "c1 c2"),
         ("c1_prediction__polyp", "c1"),
+        ("c1__mask c2_-_pred", "c1 c2"),
+        ("c1 c2", "c1__mask c2_-gt"),
         ("c1_0000__polyp c1_0000__wound", "c1"),
     ],
 )  # fmt: skip
@@ -65,26 +77,28 @@ def test_what_is_left_over_gets_a_second_try(items: str, names: str) -> None:
     ("items", "names", "sure"),
     [
         ("c1_mask c1_pred", "c1", {}),
-        ("c1_pred c2_pred", "c1 c1_mask c2", {}),
-        ("c1 c1_pred c2_pred", "c1 c2", {"c1": "c1"}),
+        ("c1_pred c2_pred", "c1 c1_mask c2", {"c2_pred": "c2"}),
+        ("c1 c1_pred c2_pred", "c1 c2", {"c1": "c1", "c2_pred": "c2"}),
         ("c1_pred c1", "c1_gt", {}),
         ("c1_pred c2", "c1 c2_gt", {}),
-        ("c1 c2", "c1/mask c1/gt c2/mask", {}),
+        ("c1 c2", "c1/mask c1/gt c2/mask", {"c2": "c2/mask"}),
         ("C1", "c1 c1_mask", {}),
         ("C1 c1_mask", "c1", {}),
-        ("c1_mask c2_pred c1_pred", "c1 c2 c3", {}),
+        ("c1_mask c2_pred c1_pred", "c1 c2 c3", {"c2_pred": "c2"}),
     ],
 )
-def test_a_choice_anywhere_ends_the_second_try(items: str, names: str, sure: dict[str, str]) -> None:
+def test_a_choice_ends_the_second_try_of_the_names_in_question(
+    items: str, names: str, sure: dict[str, str]
+) -> None:
     found, links = linked(items, names)
     assert found == sure
-    (note,) = links.notes
-    assert "not matched" in note
+    assert len([note for note in links.notes if "not matched" in note]) == 1
 
 
 @pytest.mark.parametrize(
     ("items", "names"),
     [
+        ("c1_gt c2_label", "c1 c2"), ("c1", "c1_pred"), ("c1_truth", "c1"),
         ("c1_x", "c1"), ("c1mask", "c1"), ("c10", "c1"), ("a/c1", "b/c1"), ("_mask", "mask"),
         ("a/_mask a/y", "a"), ("a/x", "a"), ("a", "a/x"), ("p1/p2 p2/p1", "p1/mask p2/mask"),
         ("c1_pred c2_pred", "c1_gt c2_gt"), ("c1/pred", "c1_mask"),
@@ -134,12 +148,32 @@ def test_a_further_name_of_two_is_that_of_neither() -> None:
     assert found == {1: (2, None), 2: (0, None)}
 
 
+@pytest.mark.parametrize(
+    ("item", "name", "resembles"),
+    [
+        ("p2_seg", "p2_label", True), ("P2", "p2", True), ("p2_seg_pred", "p2", True),
+        ("p2/pred", "P2_gt", True),
+        ("p2__gt", "p2", True), ("p2", "p20", False), ("p2_x", "p2", False), ("a/p2", "b/p2", False),
+        ("pred", "mask", False),
+    ],
+)  # fmt: skip
+def test_names_that_resemble_each_other(item: str, name: str, resembles: bool) -> None:
+    assert (
+        resembling([list(mask_claims(item))], [("other",), (name,)], {0, 1}) == [(item, name)] * resembles
+    )
+    assert resembling([list(mask_claims(item))], [("other",), (name,)], {0}) == []
+
+
 def test_endings() -> None:
-    assert list(endings("A/C1_Mask")) == [("", "a/c1_mask"), ("_mask", "a/c1")]
-    assert list(endings("c1/mask")) == [("", "c1/mask"), ("/mask", "c1")]
-    assert list(endings("C1 (2) mask")) == [("", "c1 (2) mask"), (" mask", "c1 (2)")]
-    assert list(endings("c1/x")) == [("", "c1/x")]
-    assert list(endings("mask")) == [("", "mask")]
+    assert list(endings("A/C1_Mask", OF_TARGETS)) == [("", "a/c1_mask"), ("_mask", "a/c1")]
+    assert list(endings("c1/mask", OF_TARGETS)) == [("", "c1/mask"), ("/mask", "c1")]
+    assert list(endings("C1 (2) mask", OF_TARGETS)) == [("", "c1 (2) mask"), (" mask", "c1 (2)")]
+    assert list(endings("c1/x", OF_TARGETS)) == [("", "c1/x")]
+    assert list(endings("c1__mask", OF_TARGETS)) == [("", "c1__mask"), ("__mask", "c1")]
+    assert list(endings("a/_mask", OF_TARGETS)) == [("", "a/_mask")]
+    assert list(endings("c1_gt", OF_PREDICTIONS)) == [("", "c1_gt")]
+    assert list(endings("c1_pred", OF_TARGETS)) == [("", "c1_pred")]
+    assert list(endings("mask", OF_TARGETS)) == [("", "mask")]
 
 
 def test_the_order_of_names_changes_nothing() -> None:

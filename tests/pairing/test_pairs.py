@@ -109,20 +109,24 @@ def test_one_letter_spelt_in_two_ways_is_one_name(tmp_path: Path) -> None:
 
 
 def test_every_prompt_is_expected_for_every_target(tmp_path: Path) -> None:
-    pred = "a__polyp.png a__skin-lesion.jpg.png b.jpg__polyp.png x__y__polyp.png"
+    pred = "a__polyp.png a__skin-lesion.jpg.png b.jpg__polyp.png c__skin-lesion.png x__y__polyp.png"
     pairs, extra = matched(tmp_path, pred, "a.png b.png c.png x__y.png")
     assert pairs == [
         ("a", "polyp", "a__polyp.png"), ("a", "skin-lesion", "a__skin-lesion.jpg.png"),
         ("b", "polyp", "b.jpg__polyp.png"), ("b", "skin-lesion", None),
-        ("c", "polyp", None), ("c", "skin-lesion", None),
+        ("c", "polyp", None), ("c", "skin-lesion", "c__skin-lesion.png"),
         ("x__y", "polyp", "x__y__polyp.png"), ("x__y", "skin-lesion", None),
     ]  # fmt: skip
     assert extra == []
 
 
 def test_masks_that_are_read_as_answers_to_prompts_are_counted_and_said(tmp_path: Path) -> None:
-    found = folders(tmp_path, "a__polyp.png b__polyp.png a__skin-lesion.png c__polyp.png", "a.png b.png")
-    assert "3 predictions read as answers to the prompts 'polyp', 'skin-lesion'" in notes(found)
+    found = folders(
+        tmp_path,
+        "a__polyp.png b__polyp.png a__skin-lesion.png b__skin-lesion.png c__polyp.png",
+        "a.png b.png",
+    )
+    assert "4 predictions read as answers to the prompts 'polyp', 'skin-lesion'" in notes(found)
     assert [path.name for path in found.extra] == ["c__polyp.png"]
 
 
@@ -147,8 +151,8 @@ def test_what_tells_targets_apart_is_no_prompt(tmp_path: Path, pred: str, gt: st
 
 
 def test_a_mixture_of_masks_with_prompts_and_without_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"c1__lesion\.png \('lesion'\) and .*c3\.png") as caught:
-        folders(tmp_path, "c1__polyp.png c1__lesion.png c3.png", "c1.png c3.png c4.png")
+    with pytest.raises(UsageError, match=r"c1__polyp\.png \('polyp'\) and .*c3\.png") as caught:
+        folders(tmp_path, "c1__polyp.png c4__polyp.png c3.png", "c1.png c3.png c4.png")
     assert "'__'" in str(caught.value.hint)
 
 
@@ -192,15 +196,49 @@ def test_names_that_only_resemble_are_matched_and_that_is_said(tmp_path: Path) -
 
 
 def test_where_there_is_a_choice_nothing_is_guessed(tmp_path: Path) -> None:
-    found = folders(tmp_path, "c1.png c2_mask.png c2_pred.png", "c1.png c2.png")
-    assert [pair.prediction is not None for pair in found.pairs] == [True, False]
-    assert [path.name for path in found.extra] == ["c2_mask.png", "c2_pred.png"]
-    assert "'c2_mask' and 'c2_pred' could both be for 'c2'" in notes(found)
+    with pytest.raises(UsageError, match=r"left: c2_mask and c2, c2_pred and c2; .*could both be for 'c2'"):
+        folders(tmp_path, "c1.png c2_mask.png c2_pred.png", "c1.png c2.png")
     found = folders(tmp_path / "parts", "c1.png p_t2.png", "c1.png p_t1.png")
     assert [path.name for path in found.extra] == ["p_t2.png"]
     assert "the prediction 'p_t2' and the target 'p_t1'" in notes(found)
     with pytest.raises(UsageError, match=r"'c1_pred' could be for 'c1(_gt)?' or 'c1(_gt)?'"):
         folders(tmp_path / "mixed", "c1_pred.png", "c1.png c1_gt.png")
+
+
+@pytest.mark.parametrize(
+    ("pred", "gt", "named"),
+    [
+        ("p1.png p2_seg.png", "p1_label.png p2_label.png", "p2_seg and p2_label"),
+        ("a.png b.png c_gt.png", "a.png b.png c.png", "c_gt and c"),
+        ("a_pred.png b.png", "a.png b_gt.png", "a_pred and a, b and b_gt"),
+        ("x_pred.png", "x_gt.png", "x_pred and x_gt"),
+    ],
+)
+def test_what_resembles_and_is_left_over_is_never_counted_as_missed(
+    tmp_path: Path, pred: str, gt: str, named: str
+) -> None:
+    with pytest.raises(UsageError, match=f"resemble each other are left: .*{named}") as caught:
+        folders(tmp_path, pred, gt)
+    assert "rename" in str(caught.value.hint)
+
+
+def test_copies_of_targets_are_extra_and_cost_the_others_nothing(tmp_path: Path) -> None:
+    pairs, extra = matched(tmp_path, "p1_pred.png p2_gt.png p2__pred.png", "p1.png p2.png p3.png")
+    assert pairs == [("p1", None, "p1_pred.png"), ("p2", None, "p2__pred.png"), ("p3", None, None)]
+    assert extra == ["p2_gt.png"]
+    found = folders(tmp_path / "beside", "a.png a_mask.png b_mask.png", "a.png b.png c.png")
+    assert [pair.prediction is not None for pair in found.pairs] == [True, True, False]
+    assert "'a' and 'a_mask' could both be for 'a'" in notes(found)
+
+
+def test_what_only_one_target_has_is_no_prompt(tmp_path: Path) -> None:
+    pairs, extra = matched(tmp_path, "a.png b__v1.png c__v2.png", "a.png b.png c.png")
+    assert pairs == [("a", None, "a.png"), ("b", None, None), ("c", None, None)]
+    assert extra == ["b__v1.png", "c__v2.png"]
+    pairs, extra = matched(tmp_path / "masks", "a__mask.png b__mask.png", "a.png b.png")
+    assert (pairs, extra) == ([("a", None, "a__mask.png"), ("b", None, "b__mask.png")], [])
+    pairs, extra = matched(tmp_path / "near", "a__polyp.png b__polyp.png", "a_gt.png b_gt.png")
+    assert [row[1] for row in pairs] == ["polyp", "polyp"]
 
 
 def test_names_that_fit_leave_nothing_to_say(tmp_path: Path) -> None:

@@ -4,10 +4,11 @@ them."""
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from vlsmctl.datasets.affixes import FIRST_CHANNEL
 from vlsmctl.datasets.wording import listed
 from vlsmctl.errors import UsageError
 from vlsmctl.files import shown
@@ -26,7 +27,20 @@ from vlsmctl.pairing.folders import (
 )
 from vlsmctl.pairing.images import refuse_images_among
 from vlsmctl.pairing.ledgers import Ledger, Recorded, read_answers, recorded_claims
-from vlsmctl.pairing.names import Claim, Links, composed, endings, index, key, link, mask_claims
+from vlsmctl.pairing.names import (
+    MASK_WORDS,
+    OF_PREDICTIONS,
+    OF_TARGETS,
+    Claim,
+    Links,
+    composed,
+    endings,
+    index,
+    key,
+    link,
+    mask_claims,
+    resembling,
+)
 
 _IN_PARTS_ONLY = "its mask is a folder with a file a frame, the target is not"
 
@@ -99,8 +113,9 @@ def answers_of_file(pred: Path, gt: Path, label: int | None = None) -> Found:
 def answers_in_folders(pred: Path, gt: Path, split: str) -> Found:
     """The masks below `pred` that answer the targets below `gt`.
 
-    Raises UsageError: nothing matches, two files claim one place, some name a prompt and others do not,
-    images lie among the targets; NoReadableInput: there are no masks.
+    Raises UsageError: nothing matches, what is left on both sides only resembles each other, two files
+    claim one place, some name a prompt and others do not, images lie among the targets; NoReadableInput:
+    there are no masks.
     """
     made = list_masks(pred, "--pred", leave_out=gt)
     targets, parts, notes = _targets(pred, gt, split, made)
@@ -116,13 +131,14 @@ def answers_in_folders(pred: Path, gt: Path, split: str) -> Found:
     stale_links = _answer(cases, stale, [case.target.names if case.unknown else () for case in cases], pred)
     if prepared_folder(gt) is None:
         refuse_images_among(targets, {number for number, case in enumerate(cases) if case.answers}, gt)
+    extra = [mask for number, mask in enumerate(current) if number not in links.found]
+    unknown = [case for case in cases if case.unknown]
+    _refuse_resembling(extra, cases, links)
     if not links.found and not stale_links.found:
         raise _nothing_matches(pred, gt, masks, targets, links)
     _refuse_mixture(cases)
-    extra = [mask for number, mask in enumerate(current) if number not in links.found]
     outdated = [mask for number, mask in enumerate(stale) if number not in stale_links.found]
     notes = [*made.notes, *notes, *_said_of_parts(made, parts), *links.notes, *_said_of_prompts(cases)]
-    unknown = [case for case in cases if case.unknown]
     if extra and unknown:
         names = f"the prediction {extra[0].claims[0][0]!r} and the target {unknown[0].target.names[0]!r}"
         notes.append(f"left alone, as their names do not match: for example {names}")
@@ -166,6 +182,7 @@ def _masks(
     made: Listing, parts: Mapping[str, Sequence[str]], ledger: Ledger, targets: Sequence[Target]
 ) -> Iterator[_Mask]:
     texts, tails = _texts(ledger), _tails(targets)
+    common = _common(_names(made, parts, ledger), targets)
     of: list[tuple[str, str | None]] = [(relative, None) for relative in made.files]
     of += [(relative, owner) for owner, inside in parts.items() for relative in inside]
     for relative, owner in of:
@@ -177,7 +194,7 @@ def _masks(
                 yield from recorded_claims(name, recorded[0].input)
                 return
             for case, slug in mask_claims(name):
-                if slug is None or (slug not in tails and (slug in texts or _is_slug(slug))):
+                if slug is None or (slug not in tails and (slug in texts or slug in common)):
                     yield case, slug if slug is None else texts.get(slug, slug)
 
         found = claims(key(relative)) if owner is None else part_claims(relative, owner, claims)
@@ -195,13 +212,39 @@ def _texts(ledger: Ledger) -> dict[str, str]:
 def _tails(targets: Sequence[Target]) -> set[str]:
     """What follows "__" in the names of targets: where p1__2 is a target, p2__2 does not answer p2."""
     names = (name for target in targets for name in (*target.names, target.of or ""))
-    stems = (stem for name in names for _, stem in endings(name))
+    stems = (stem for name in names for _, stem in endings(name, OF_TARGETS))
     return {slug for stem in stems for _, slug in mask_claims(stem) if slug is not None}
 
 
+def _names(made: Listing, parts: Mapping[str, object], ledger: Ledger) -> Iterator[str]:
+    """What masks are called of which no ledger knows; of frames, their folder."""
+    yield from (key(name) for name in made.files if composed(name) not in ledger.outputs)
+    yield from (parts_stem(owner)[0] for owner in parts if composed(owner) not in ledger.outputs)
+
+
+def _common(names: Iterable[str], targets: Sequence[Target]) -> set[str]:
+    """What follows "__" in the names of masks for two targets at least, or for the only one: a prompt.
+    Frames of one folder are one target."""
+    cases: dict[str, str] = {}
+    for target in targets:
+        for name in target.names if target.of is None else (target.of,):
+            case = target.names[0] if target.of is None else target.of
+            cases.update((stem, case) for _, stem in endings(name, OF_TARGETS))
+    found: dict[str, set[str]] = defaultdict(set)
+    for name in names:
+        for case, slug in mask_claims(name):
+            if slug is not None and _is_slug(slug):
+                stems = [stem for _, stem in endings(case, OF_PREDICTIONS)]
+                stems.append(stems[0].removesuffix(FIRST_CHANNEL))
+                found[slug].update(cases[stem] for stem in stems if stem in cases)
+    enough = min(2, len({*cases.values()}))
+    return {slug for slug, own in found.items() if len(own) >= enough}
+
+
 def _is_slug(slug: str) -> bool:
-    """Whether `predict` may have made it of a prompt; a mere number tells views or visits apart."""
-    return prompt_slug(slug) == slug and any(map(str.isalpha, slug))
+    """Whether `predict` may have made it of a prompt; a mere number tells views or visits apart, and
+    `_mask` or `_pred` says nothing of a prompt."""
+    return prompt_slug(slug) == slug and any(map(str.isalpha, slug)) and slug not in MASK_WORDS
 
 
 def _answer(
@@ -250,6 +293,25 @@ def _refuse_mixture(cases: Sequence[Answered]) -> None:
             f" ({named[0][0]!r}) and {plain[0][1].path}",
             hint="put the files of each prompt into a folder of their own and score one folder at a time,"
             " or take the part from '__' on off the names that mean no prompt",
+        )
+
+
+def _refuse_resembling(extra: Sequence[_Mask], cases: Sequence[Answered], links: Links) -> None:
+    """Raises UsageError where a prediction and a target, both left over, may well be meant for each other:
+    counted as missed, they would spoil the score without a word."""
+    unknown = {number for number, case in enumerate(cases) if case.unknown}
+    if not extra or not unknown:
+        return
+    names = [case.target.names for case in cases]
+    pairs = resembling([mask.claims for mask in extra], names, unknown)
+    if pairs:
+        some = listed([f"{item} and {name}" for item, name in pairs], shown=3)
+        raise UsageError(
+            "; ".join(
+                [f"predictions and targets that only resemble each other are left: {some}", *links.notes]
+            ),
+            hint="rename the predictions like their targets"
+            f" ({shown(pairs[0][0])} to {shown(pairs[0][1])}), or move those that are none out of --pred",
         )
 
 

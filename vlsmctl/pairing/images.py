@@ -13,7 +13,7 @@ from vlsmctl.datasets.wording import listed
 from vlsmctl.errors import UsageError
 from vlsmctl.formats.naming import DICOM_SUFFIXES, SEG_SUFFIX, scan_suffix
 from vlsmctl.pairing.folders import Seen, Target, walk
-from vlsmctl.pairing.names import Claim, endings, image_claims, key, link
+from vlsmctl.pairing.names import MASK_WORDS, OF_TARGETS, Claim, endings, image_claims, key, link
 
 _IMAGE_FOLDERS = ("images", "image", "imgs", "img", "frames", "photos", "pictures", "scans", "original")
 _MASK_FOLDERS = (*LABEL_WORDS, "gts", "segmentations", "groundtruth", "groundtruths")
@@ -35,7 +35,7 @@ def with_images(targets: Sequence[Target], images: Path) -> tuple[list[Target], 
         )
     found = _images(images)
     names = [target.names for target in targets]
-    links = link([list(_claims(name)) for name, _ in found], names, "images")
+    links = link([list(_claims(name)) for name, _ in found], names, "images", words=MASK_WORDS)
     paths = {target: found[number][1] for number, (target, _) in links.found.items()}
     for _, _, target in links.rivals:
         paths.pop(target, None)
@@ -58,7 +58,9 @@ def refuse_images_among(targets: Sequence[Target], answered: Collection[int], gt
         for number, folder in enumerate(folders):
             role = _role(folder)
             if role:
-                below = [*endings("/".join(parts[number + 1 :]))][-1][1].removesuffix(FIRST_CHANNEL)
+                below = [*endings("/".join(parts[number + 1 :]), OF_TARGETS)][-1][1].removesuffix(
+                    FIRST_CHANNEL
+                )
                 roles["/".join(parts[:number]), below][role] = "/".join(parts[: number + 1])
     for both in roles.values():
         if len(both) > 1:
@@ -70,7 +72,7 @@ def refuse_images_among(targets: Sequence[Target], answered: Collection[int], gt
     twins: dict[str, list[tuple[str, str]]] = defaultdict(list)
     for number, target in enumerate(targets):
         if number not in answered:
-            for ending, stem in endings(target.names[0]):
+            for ending, stem in endings(target.names[0], OF_TARGETS):
                 if ending and stem in stems:
                     twins[ending].append((stems[stem].id, target.id))
     for ending, found in twins.items():

@@ -7,8 +7,13 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vlsmctl.formats.naming import FRAMES_SUFFIX, SLICES_SUFFIX
-from vlsmctl.ledger import Entry, ever_written, read_ledger
+from vlsmctl.errors import UnreadableFile, VlsmctlError
+from vlsmctl.files import is_there
+from vlsmctl.formats.naming import FRAMES_SUFFIX, NIFTI_SUFFIXES, PICTURE_SUFFIXES, SLICES_SUFFIX
+from vlsmctl.formats.nifti import read_grid
+from vlsmctl.formats.raster import picture_size
+from vlsmctl.formats.scan import find_scans
+from vlsmctl.ledger import Entry, ever_written, read_ledger, scan_mark
 from vlsmctl.pairing.folders import is_ledger
 from vlsmctl.pairing.names import Claim, composed, image_claims, key, mask_claims
 
@@ -19,11 +24,15 @@ _GONE = "its mask is not there any more"
 @dataclass(frozen=True)
 class Recorded:
     """What a mask answers. prompt: the text; label: its number in a file that holds several; input: the
-    scan, as `predict` was given it."""
+    scan, as `predict` was given it; scan: what its files were (`Entry.scan`), "" where that is not known;
+    output: the mask, relative to the folder of its ledger."""
 
     prompt: str
     label: int | None
     input: str
+    scan: str
+    output: str
+    folder: Path
 
 
 @dataclass(frozen=True)
@@ -115,7 +124,10 @@ def _sort(
             continue
         why = usable.get(name, _GONE)
         if why is None:
-            outputs.setdefault(name, []).append(Recorded(entry.prompt, entry.label, entry.input))
+            recorded = Recorded(
+                entry.prompt, entry.label, entry.input, entry.scan, entry.output, place.folder
+            )
+            outputs.setdefault(name, []).append(recorded)
         else:
             cases = tuple(case for case, _ in _output_claims(name, entry.input))
             said.lost.append(Lost(cases, entry.prompt, why))
@@ -172,3 +184,42 @@ def _input_cases(source: str, roots: Iterable[str], place: _Place) -> Iterator[s
         inside = place.within(name)
         if inside:
             yield inside
+
+
+def scan_of(recorded: Recorded, known: dict[object, Path | None]) -> Path | None:
+    """The scan that a mask was made of, where that is sure: it is where the ledger says, from the folder
+    above the ledger's or the working directory, called like the mask, and its files are what they were;
+    where the ledger does not tell, it has as many pixels as the mask. known: found before, added to."""
+    names = {case.rpartition("/")[2] for case, _ in _output_claims(recorded.output, recorded.input)}
+    if names.isdisjoint(stem.rpartition("/")[2] for stem in _stems(recorded.input)):
+        return None
+    mask = recorded.folder / recorded.output
+    about = (recorded.folder, recorded.input, recorded.scan or mask)
+    if about not in known:
+        places = dict.fromkeys((Path(recorded.input), recorded.folder.absolute().parent / recorded.input))
+        known[about] = next((path for path in places if _is_scan(path, recorded.scan, mask)), None)
+    return known[about]
+
+
+def _is_scan(path: Path, mark: str, mask: Path) -> bool:
+    if not is_there(path):
+        return False
+    if not mark:
+        size = _size(path)
+        return size is not None and size == _size(mask)
+    try:
+        found, _ = find_scans([path])
+    except (VlsmctlError, OSError):
+        return False
+    return any(one.source == path and scan_mark(one.files, one.series_number) == mark for one in found)
+
+
+def _size(path: Path) -> tuple[int, ...] | None:
+    """In pixels or voxels; None for what has none of its own, a folder, or is not read quickly."""
+    low = path.name.lower()
+    try:
+        if low.endswith(PICTURE_SUFFIXES):
+            return picture_size(path)
+        return tuple(read_grid(path).shape) if low.endswith(NIFTI_SUFFIXES) else None
+    except (UnreadableFile, OSError):
+        return None

@@ -2,8 +2,8 @@
 
 Names are paths relative to a folder, with forward slashes and without the extension ("a/case1"). First
 those that are equal go together. What is left over gets a second try: with a word that says that a file is
-a mask (`_mask`, `_pred`) taken off the names of one side, "case1/mask" read as "case1", and whatever the
-case of letters; but only where that leaves no choice anywhere in the two folders.
+a mask (`_mask`; `_pred` of predictions, `_gt` of targets) taken off the names of one side, "case1/mask"
+read as "case1", and whatever the case of letters; but only where that leaves no choice.
 """
 
 from __future__ import annotations
@@ -20,7 +20,11 @@ Claim = tuple[str, str | None]  # a case that a name may stand for, and the prom
 Slots = Callable[[int], Collection[Hashable] | None]
 
 _JOINS = "_-. /"
-_MASK_WORDS = frozenset((*LABEL_WORDS, "pred", "preds", "prediction", "predictions", "predicted"))
+_SEGMENTED = ("mask", "masks", "seg", "segs", "segmentation", "segmentations")
+# A prediction that is called "gt" is a copy of a target
+OF_PREDICTIONS = frozenset((*_SEGMENTED, "pred", "preds", "prediction", "predictions", "predicted"))
+OF_TARGETS = frozenset((*_SEGMENTED, *LABEL_WORDS, "truth", "groundtruth"))
+MASK_WORDS = OF_PREDICTIONS | OF_TARGETS
 _SECOND_CHANNEL = "_0001"
 _SUFFIXES = tuple(
     sorted(
@@ -89,13 +93,14 @@ def link(
     names: Sequence[Sequence[str]],
     what: str = "predictions",
     slots: Slots = _one_place,
+    words: Collection[str] = OF_PREDICTIONS,
 ) -> Links:
     """Which item belongs to which name.
 
     items: the claims of each, its whole name first. names: of each, all that it goes by, the proper one
     first; what two of them go by is the name of neither. what: the items are, for notes. slots: the places
     of a name that an item takes (prompts that it answers); None: the one of the prompt that its name
-    holds; None among them leaves room for no other.
+    holds; None among them leaves room for no other. words: that may be taken off the end of an item.
     """
     by_name = index(names)
     links = Links()
@@ -111,12 +116,11 @@ def link(
             links.rivals.append((rival, number, hit[0]))
     free = [number for number in range(len(items)) if number not in links.found]
     if not links.rivals and free and len(taken) < len(names):
-        near = _second_try(items, names, slots, taken, free)
-        if isinstance(near, str):
-            links.notes.append(f"{what} whose names only resemble a target's were not matched: {near}")
-        else:
-            links.found.update((number, (one.target, one.slug)) for number, one in near.items())
-            links.notes.extend(_ways(near, items, names, what))
+        near, why = _second_try(items, names, slots, taken, free, words)
+        links.found.update((number, (one.target, one.slug)) for number, one in near.items())
+        links.notes.extend(_ways(near, items, names, what))
+        if why is not None:
+            links.notes.append(f"{what} whose names only resemble a target's were not matched: {why}")
     return links
 
 
@@ -171,42 +175,69 @@ def _second_try(
     slots: Slots,
     taken: _Taken,
     free: Sequence[int],
-) -> dict[int, _Near] | str:
-    """What resembles, or the choice that this leaves: in one place it makes the rest a guess, too."""
+    words: Collection[str],
+) -> tuple[dict[int, _Near], str | None]:
+    """What resembles; and the choice, if any, that this leaves somewhere: there, nothing is matched."""
     bare: defaultdict[str, dict[int, str]] = defaultdict(dict)
     for number, own in enumerate(names):
-        for ending, stem in sorted({one for name in own for one in endings(name)}):
+        for ending, stem in sorted({one for name in own for one in endings(name, OF_TARGETS)}):
             bare[stem].setdefault(number, ending)
     called = {claims[0][0].casefold() for claims in items}
-    near: dict[int, _Near] = {}
-    for number in free:
-        item, hits = items[number][0][0], _hits(items[number], bare, called)
-        if len(hits) > 1:
-            one, other = (names[target][0] for target in sorted(hits)[:2])
-            return f"{item!r} could be for {one!r} or {other!r}"
-        for target, hit in hits.items():
-            rival = _take(taken[target], number, slots(number), hit.slug)
-            if rival is not None:
-                return f"{items[rival][0][0]!r} and {item!r} could both be for {names[target][0]!r}"
-            near[number] = hit
-    near = {number: hit for number, hit in near.items() if hit.counts}
+    hits = {number: _hits(items[number], bare, called, words) for number in free}
+    closed, whys = _choices(hits, items, names, slots, taken)
+    near = {
+        number: hit
+        for number, own in hits.items()
+        for target, hit in own.items()
+        if target not in closed and hit.counts
+    }
     sides = [
         next((number for number, hit in near.items() if hit.off_item and not hit.off_name), None),
         next((number for number, hit in near.items() if hit.off_name and not hit.off_item), None),
     ]
     pairs = [f"{items[n][0][0]!r} and {names[near[n].target][0]!r}" for n in sides if n is not None]
-    if len(pairs) > 1:
-        return f"endings would be taken off both sides: {' but '.join(pairs)}"
-    return near
+    if len(pairs) > 1:  # a habit that changes within a folder makes all of it a guess
+        return {}, f"endings would be taken off both sides: {' but '.join(pairs)}"
+    return near, next(iter(whys), None)
+
+
+def _choices(
+    hits: Mapping[int, Mapping[int, _Near]],
+    items: Sequence[Sequence[Claim]],
+    names: Sequence[Sequence[str]],
+    slots: Slots,
+    taken: _Taken,
+) -> tuple[set[int], list[str]]:
+    """The names that an item may belong to, or another, or for which there are two; with the reasons."""
+    closed: set[int] = set()
+    whys: list[str] = []
+    places: _Taken = defaultdict(dict)
+    for number, own in hits.items():
+        item = items[number][0][0]
+        if len(own) > 1:
+            one, other = (names[target][0] for target in sorted(own)[:2])
+            whys.append(f"{item!r} could be for {one!r} or {other!r}")
+            closed.update(own)
+        for target, hit in own.items():
+            there = places.setdefault(target, {**taken.get(target, {})})
+            rival = _take(there, number, slots(number), hit.slug)
+            if rival is not None and len(own) == 1:
+                whys.append(f"{items[rival][0][0]!r} and {item!r} could both be for {names[target][0]!r}")
+            if rival is not None:
+                closed.add(target)
+    return closed, whys
 
 
 def _hits(
-    claims: Iterable[Claim], bare: Mapping[str, Mapping[int, str]], called: Collection[str]
+    claims: Iterable[Claim],
+    bare: Mapping[str, Mapping[int, str]],
+    called: Collection[str],
+    words: Collection[str],
 ) -> dict[int, _Near]:
     """The names that an item may belong to. The first claim that fits any decides. called: what items
     are called; a first channel beside a second one is no mask."""
     for case, slug in claims:
-        ways = list(endings(case))
+        ways = list(endings(case, words))
         rest = ways[0][1].removesuffix(FIRST_CHANNEL)
         if rest and rest != ways[0][1] and rest + _SECOND_CHANNEL not in called:
             ways.append((FIRST_CHANNEL, rest))
@@ -219,15 +250,40 @@ def _hits(
     return {}
 
 
-def endings(name: str) -> Iterator[tuple[str, str]]:
+def endings(name: str, words: Collection[str]) -> Iterator[tuple[str, str]]:
     """What may be taken off a name, and what is left of it in small letters: of "A/case1_mask" nothing,
-    and "_mask"; of "case1/mask" nothing, and "/mask"."""
+    and "_mask"; of "case1/mask" nothing, and "/mask". words: that may be."""
     low = name.casefold()
     yield "", low
     cut = max(low.rfind(join) for join in _JOINS)
-    rest = low[:cut].rstrip() if cut > 0 else ""
-    if low[cut + 1 :] in _MASK_WORDS and rest and not rest.endswith("/"):
-        yield low[cut:], rest
+    rest = low[: max(cut, 0)].rstrip(" " if low[cut : cut + 1] == "/" else _JOINS.replace("/", ""))
+    if low[cut + 1 :] in words and rest and not rest.endswith("/"):
+        yield low[len(rest) :], rest
+
+
+def resembling(
+    items: Sequence[Sequence[Claim]], names: Sequence[Sequence[str]], free: Collection[int]
+) -> list[tuple[str, str]]:
+    """Items and names (the proper ones) that are the same with all words for masks taken off both,
+    whatever the case of letters. free: the numbers of the names that may be."""
+    stems: dict[str, str] = {}
+    for name, number in index(names).items():
+        if number in free:
+            stems.setdefault(_bare(name), names[number][0])
+    found: list[tuple[str, str]] = []
+    for claims in items:
+        stem = next((stem for stem in (_bare(case) for case, _ in claims) if stem in stems), None)
+        if stem is not None:
+            found.append((claims[0][0], stems[stem]))
+    return found
+
+
+def _bare(name: str) -> str:
+    """A name without any words for masks at its end, in small letters."""
+    while True:
+        *_, (ending, name) = endings(name, MASK_WORDS)
+        if not ending:
+            return name
 
 
 def _ways(

@@ -14,6 +14,7 @@ from vlsmctl.files import is_there
 from vlsmctl.pairing.answers import Answer, Answered, answers_in_folders, answers_of_file
 from vlsmctl.pairing.folders import refuse_split
 from vlsmctl.pairing.images import with_images
+from vlsmctl.pairing.ledgers import scan_of
 from vlsmctl.pairing.tables import read_case_table, with_facts
 
 WHY_NONE = "why_no_prediction"  # a column
@@ -69,19 +70,21 @@ def match(
     """Pairs every true mask below `gt` with its prediction below `pred`: same folder, same stem.
 
     As `predict` names its files, the prediction for `a/case1` may be `a/case1.png`, `a/case1.nii.gz`,
-    `a/case1.seg.dcm`, `a/case1.jpg.png` (two inputs that would collide keep their extension) or, one
-    for each prompt, `a/case1__polyp.png`, unless what follows "__" is a mere number or ends the name of
-    a target. What is left over gets a second try, see `names`. Where `predict` has left its ledger, that
-    says which prompts were asked of each input, and what each mask answers; else every target is expected
-    to have a prediction for each prompt that any has. A missing prediction makes a pair without one. Two
-    files are one pair, whatever their names.
+    `a/case1.seg.dcm`, `a/case1.jpg.png` (two inputs that would collide keep their extension) or, one for
+    each prompt, `a/case1__polyp.png`, where what follows "__" does so for two targets at least (or there
+    is but one), is no mere number, no word for a mask, and ends the name of no target. What is left over
+    gets a second try, see `names`. Where `predict` has left its ledger, that says which prompts were
+    asked of each input, and what each mask answers; else every target is expected to have a prediction
+    for each prompt that any has. A missing prediction makes a pair without one. Two files are one pair,
+    whatever their names.
 
     gt: masks, or a prepared data set (or its masks folder), whose records then are the targets, with
     their groups, attributes and images; split: of that. cases: a table of facts, see `tables`.
     images: a folder of the pictures or scans. target_label, prediction_label: the value, or segment,
     that is meant in every file; for masks in a ledger, that decides.
 
-    Raises: UsageError when something is not there, when nothing matches, when two files claim one place,
+    Raises: UsageError when something is not there, when nothing matches, when a prediction and a target
+    that only resemble each other are left over, when two files claim one place,
     when some masks name a prompt and others do not, or when images lie among the targets; NoReadableInput
     when a folder holds no masks.
     """
@@ -137,13 +140,14 @@ def _pairs(
     """Every target with each prompt that it should have an answer to."""
     usual = _usual(cases)
     pairs = []
+    scans: dict[object, Path | None] = {}
     for case in cases:
         for prompt in _expected(case, usual):
             answer = case.answers.get(prompt)
             label = None
             if answer is not None:
                 label = answer.recorded.label if answer.recorded else prediction_label
-            pairs.append(_pair(case, prompt, answer, label, target_label))
+            pairs.append(_pair(case, prompt, answer, label, target_label, scans))
     return pairs
 
 
@@ -177,7 +181,12 @@ def _in_order(prompts: Iterable[str | None]) -> list[str | None]:
 
 
 def _pair(
-    case: Answered, prompt: str | None, answer: Answer | None, label: int | None, target_label: int | None
+    case: Answered,
+    prompt: str | None,
+    answer: Answer | None,
+    label: int | None,
+    target_label: int | None,
+    scans: dict[object, Path | None],
 ) -> CasePair:
     target, columns = case.target, dict(case.target.columns)
     why = case.skipped if prompt is None else case.lost.get(prompt, case.skipped)
@@ -185,8 +194,7 @@ def _pair(
         columns[WHY_NONE] = why
     image = target.image
     if image is None and answer is not None and answer.recorded is not None:
-        scan = Path(answer.recorded.input)
-        image = scan if is_there(scan) else None
+        image = scan_of(answer.recorded, scans)
     return CasePair(
         id=target.id,
         prediction=None if answer is None else answer.path,

@@ -16,7 +16,7 @@ from typing import Any
 from vlsmctl.datasets.wording import listed
 from vlsmctl.errors import UsageError
 from vlsmctl.pairing.folders import Target
-from vlsmctl.pairing.names import composed, image_claims, key, link
+from vlsmctl.pairing.names import MASK_WORDS, composed, image_claims, key, link
 
 ID, GROUP = "id", "group"
 _TAKEN = ("prompt", "data_set", "size_class")  # what results are told apart by already
@@ -187,7 +187,12 @@ def with_facts(
     Raises UsageError: two rows for one target; no row is for any target.
     """
     ids = list(table)
-    links = link([list(image_claims(name)) for name in ids], [target.names for target in targets], "rows")
+    links = link(
+        [list(image_claims(name)) for name in ids],
+        [target.names for target in targets],
+        "rows",
+        words=MASK_WORDS,
+    )
     if links.rivals:
         pairs = [f"{ids[one]!r} and {ids[other]!r}" for one, other, _ in links.rivals]
         raise UsageError(f"{path}: rows that are for one target: {listed(pairs)}", hint="keep one of each")

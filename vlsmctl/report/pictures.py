@@ -144,7 +144,7 @@ def _space(pair: CasePair, masks: MaskPair) -> tuple[NDArray[np.float64], tuple[
     Raises UnreadableFile.
     """
     for path, label in ((pair.target, pair.target_label), (pair.prediction, pair.prediction_label)):
-        own = None if path is None else read_mask_file(path, label)
+        own = None if path is None else read_mask_file(path, label, truth=path == pair.target)
         if own is None or own.affine is None or own.mask.shape != masks.target.shape:
             continue
         if own.steps.shape == masks.steps.shape and np.allclose(own.steps, masks.steps, atol=1e-3):
