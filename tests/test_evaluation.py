@@ -153,7 +153,7 @@ def test_masks_on_other_grids_are_refused_with_both_named(tmp_path: Path) -> Non
         CasePair("a", small, large), CasePair("b", there, here), CasePair("c", longer, here),
         CasePair("d", large, here),
     )  # fmt: skip
-    expected = ["20 x 40", "2 mm", "12 x 12 x 11", "picture"]
+    expected = ["40 x 20", "2 mm", "12 x 12 x 11", "picture"]
     for row, words in zip(rows, expected, strict=True):
         assert row.outcome == "failed"
         assert row.note is not None

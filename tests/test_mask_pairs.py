@@ -225,7 +225,7 @@ def test_volumes_that_are_shifted_by_little_are_refused(tmp_path: Path, by: floa
     affine = oblique()
     affine[axis, 3] += by
     paths = [volume(tmp_path / f"{n}.nii.gz", organ(), each) for n, each in enumerate((affine, oblique()))]
-    said = re.search(r"found an affine that differs from its by up to (.+) mm", refusal(*paths))
+    said = re.search(r"found another affine, up to (.+) mm apart", refusal(*paths))
     assert said
     assert float(said[1]) == pytest.approx(abs(by), abs=1e-5)
 

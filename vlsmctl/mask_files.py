@@ -328,12 +328,16 @@ def _refuse_other_grid(prediction: Path, found: MaskFile, target: Path, true: Ma
         kinds = ["picture" if mask.affine is None else "NIfTI" for mask in (true, found)]
         raise UnreadableFile(f"{where}, a {kinds[0]} file, found a {kinds[1]} file")
     if found.size != true.size:
+        if true.affine is None:  # of pictures, the width is named first
+            sizes = by(true.size[::-1]), by(found.size[::-1])
+            raise UnreadableFile(f"{where}, {sizes[0]} pixels (width x height), found {sizes[1]}")
         raise UnreadableFile(f"{where}, {by(true.size)}, found {by(found.size)}")
     if found.affine is not None and true.affine is not None:
         difference = float(np.abs(found.affine - true.affine).max())
         if difference > AFFINE_TOLERANCE:
             raise UnreadableFile(
-                f"{where}, found an affine that differs from its by up to {difference:.4g} mm"
+                f"{where}, found another affine, up to {difference:.4g} mm apart: another place, spacing "
+                "or order of axes"
             )
 
 

@@ -110,6 +110,7 @@ def score_split(
 ) -> Scored:
     """As `score_run`, for any model. asked: with `prompts`. about: what is known besides."""
     cut, choice = cut_of(predictor, asked), str(asked.prompts)
+    left_out = not_asked(manifest, asked)
     remove(folder / SUMMARY)  # of an earlier run, whose masks are now replaced
     pairs = predict_split(
         predictor,
@@ -124,9 +125,7 @@ def score_split(
     )
     scores = score_cases(pairs, workers=workers, progress=progress, tolerance=asked.tolerance)
     told = {**_about(predictor, manifest, asked, cut, seed), **about}
-    summary = summarise(
-        scores, by=asked.by, about=told, protocol=asked.protocol, not_asked=not_asked(manifest, asked)
-    )
+    summary = summarise(scores, by=asked.by, about=told, protocol=asked.protocol, not_asked=left_out)
     if choice == "all":
         summary["sensitivity"] = measure(
             predictor, manifest, manifest.split(asked.split), seed, folder / SENSITIVITY,
@@ -229,10 +228,6 @@ def predict_split(
     prompt of that key are left out of it. Prompts are those of epoch 0, so that scoring twice gives the
     same scores. Raises UsageError when the data set has no such key.
     """
-    there = prompt_keys(manifest)
-    if choice not in ("random", "all", *there):
-        known = ", ".join(("random", "all", *there))
-        raise UsageError(f"no prompt {choice!r} in {manifest.folder}; there is: {known}")
     keys = _keys(manifest, choice)
 
     def ask(record: Record) -> list[Question]:
@@ -255,11 +250,17 @@ def predict_split(
 
 
 def _keys(manifest: Manifest, choice: str) -> list[str]:
-    return prompt_keys(manifest) if choice == "all" else [choice]
+    """Those that are asked. Raises UsageError: the data set has no such one."""
+    there = prompt_keys(manifest)
+    if choice not in ("random", "all", *there):
+        known = ", ".join(("random", "all", *there))
+        raise UsageError(f"no prompt {choice!r} in {manifest.folder}; there is: {known}")
+    return there if choice == "all" else [choice]
 
 
 def not_asked(manifest: Manifest, asked: Asked) -> dict[str, int]:
-    """Of each prompt key that some pictures of the split do not have, how many, which are in no mean."""
+    """Of each prompt key that some pictures of the split do not have, how many, which are in no mean.
+    Raises UsageError: no such split, or no such key."""
     records = manifest.split(asked.split)
     left_out = {
         key: sum(not askable(record, key) for record in records)

@@ -74,6 +74,7 @@ def test_another_split(at_home: Path, tmp_path: Path) -> None:
     assert vlsmctl("eval", "--split", "train", "--out", tmp_path, "--json").document["n"] == 8
     assert "'tset'" in error_line(vlsmctl("eval", "--split", "tset", "--out", tmp_path, code=2))
     assert "p77" in error_line(vlsmctl("eval", "--prompts", "p77", "--out", tmp_path, code=2))
+    assert (tmp_path / "summary.json").is_file()  # the scores that were there are not lost for that
 
 
 def test_folders_of_masks(here: Path) -> None:
