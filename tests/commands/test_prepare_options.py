@@ -168,7 +168,7 @@ def test_classes_that_nobody_told_apart_are_not_merged(tmp_path: Path) -> None:
     assert "several colours: (0, 128, 0), (128, 0, 0)" in refused
 
 
-def test_a_misspelt_name_is_not_taken_for_own_data(tmp_path: Path) -> None:
+def test_a_misspelt_name_is_not_taken_for_own_data(here: Path, tmp_path: Path) -> None:
     raw = fakes.generic(tmp_path / "raw")
     refused = vlsmctl("prepare", "kvasri", "--raw", raw, "--out", tmp_path / "data", code=2)
     assert "did you mean 'kvasir'" in error_line(refused)
