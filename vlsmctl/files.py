@@ -1,4 +1,4 @@
-"""Writing files so that nothing half-written is ever found under a final name."""
+"""Files written so that nothing half-written is ever found under a final name, and users' tables read."""
 
 from __future__ import annotations
 
@@ -12,6 +12,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
+
+from vlsmctl.errors import UsageError
+
+SAVE_AS_UTF_8 = "save it as CSV UTF-8 (in Excel, a file type of its own)"
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 
 NO_ROOM = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))  # the disk or the quota is full
 _ABANDONED = 600  # seconds since the last change of a file that was being written
@@ -98,6 +103,18 @@ def remove(path: Path) -> None:
 def shown(name: str) -> str:
     """A file name that may hold undecodable bytes, as text that can be written."""
     return name.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def read_user_table(path: Path, option: str) -> bytes:
+    """The bytes of a table that a user wrote, given as `option`; not yet checked to be UTF-8. Raises
+    UsageError: it cannot be read, or is in UTF-16, as some programs save text."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"{option} {path}: cannot be read ({error.strerror or error})") from error
+    if content.startswith(_UTF_16):
+        raise UsageError(f"{path}: expected a text file in UTF-8, found UTF-16", hint=SAVE_AS_UTF_8)
+    return content
 
 
 def write_text(final: Path, text: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import isfinite
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,6 +66,11 @@ def bootstrap_interval(
     tail = _expanded((1 - level) / 2, len(sums))
     low, high = np.quantile(means, [tail, 1 - tail])
     return float(low), float(high)
+
+
+def known_ends(ends: tuple[float, float]) -> list[float | None]:
+    """An interval ready for JSON: None where it is unknown."""
+    return [end if isfinite(end) else None for end in ends]
 
 
 def units(number: int, *, grouped: bool, alone: str = "case") -> str:

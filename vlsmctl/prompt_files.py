@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from vlsmctl.errors import UsageError
+from vlsmctl.files import read_user_table
 from vlsmctl.formats.naming import scan_suffix
 from vlsmctl.formats.records import Found
 
@@ -22,7 +23,6 @@ INPUT, PROMPT = "input", "prompt"
 _TABLES, _LINES = (".csv", ".tsv"), (".jsonl", ".ndjson", ".json")
 _SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 _SHOWN = 20  # problems in one message
-_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 _EXAMPLE = 'a CSV file: "input,prompt" in its first line, "a/case1.png,polyp" in the next'
 
 
@@ -60,15 +60,7 @@ def read_prompt_file(path: Path) -> PromptFile:
 
     Raises UsageError: it cannot be read, or something in it is wrong; all of that at once, with the lines.
     """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise UsageError(f"--prompts {path}: cannot be read ({error.strerror or error})") from error
-    if content.startswith(_UTF_16):
-        raise UsageError(
-            f"{path}: expected a text file in UTF-8, found UTF-16",
-            hint="save it as CSV UTF-8 (in Excel, a file type of its own)",
-        )
+    content = read_user_table(path, "--prompts")
     lines = content.split(b"\n")
     problems = [
         (number, "expected UTF-8, found another encoding")

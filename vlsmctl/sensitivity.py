@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
-from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from vlsmctl.datasets.altered import LABELS, RIGHT, SetFacts, questions, set_fac
 from vlsmctl.datasets.manifest import Manifest, Record
 from vlsmctl.errors import UnreadableFile
 from vlsmctl.files import shown
-from vlsmctl.intervals import RULE, bootstrap_interval, units
+from vlsmctl.intervals import RULE, bootstrap_interval, known_ends, units
 from vlsmctl.mask_files import read_pair
 from vlsmctl.metrics import Comparison, Mask, dice
 from vlsmctl.predictor import Predictor, usual_cut
@@ -248,7 +247,7 @@ def _mean(values: Sequence[float], pictures: Sequence[_Picture]) -> dict[str, An
     if not values:
         return None
     ends = bootstrap_interval(values, [each.unit for each in pictures])
-    return {"mean": float(np.mean(values)), "interval": [end if isfinite(end) else None for end in ends]}
+    return {"mean": float(np.mean(values)), "interval": known_ends(ends)}
 
 
 def _verdict(key: str, row: Row, pictures: Sequence[_Picture]) -> str | None:

@@ -7,7 +7,6 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,7 @@ from vlsmctl.datasets.attributes import SIZES
 from vlsmctl.errors import UsageError
 from vlsmctl.evaluation import NOTHING, SIZE_UNITS, Row, Scores, Tolerance
 from vlsmctl.files import shown
-from vlsmctl.intervals import RULE, bootstrap_interval
+from vlsmctl.intervals import RULE, bootstrap_interval, known_ends
 from vlsmctl.mask_files import FOREGROUND_RULE, GRID_RULE, NO_PREDICTION
 from vlsmctl.metrics import EMPTY_RULE, METRICS
 
@@ -182,17 +181,17 @@ def summaries(rows: Sequence[Row], tolerance: Tolerance, protocol: str) -> dict[
     sd, median and interval ([None, None] where it is unknown, as for a single case)."""
     made: dict[str, dict[str, Any]] = {}
     for name, metric in METRICS.items():
-        for unit in sorted({str(row.unit) for row in rows}) if _has_unit(name) else [None]:
+        for unit in sorted({str(row.unit) for row in rows}) if has_unit(name) else [None]:
             members = [row for row in rows if unit in (None, row.unit)]
             if not members:
                 continue
-            key, label, shown_unit = name, metric.label, None
+            key, label, shown_unit = metric_key(name, unit), metric.label, None
             if unit is not None and metric.tolerant:
-                key, label = f"{name}_{unit}", f"{metric.label} (within {tolerance.of(unit):g} {unit})"
+                label = f"{metric.label} (within {tolerance.of(unit):g} {unit})"
             elif unit is not None:
                 shown_unit = SIZE_UNITS[unit] if metric.measures == "size" else unit
                 word = metric.label.replace("volume", "area") if shown_unit == "px" else metric.label
-                key, label = f"{name}_{shown_unit}", f"{word} ({shown_unit})"
+                label = f"{word} ({shown_unit})"
             made[key] = {"label": label, "unit": shown_unit, **_mean_and_interval(members, name)}
             if name == "hd95" and protocol == "paper":
                 defined = [row for row in members if row.outcome == "both_present"]
@@ -205,8 +204,16 @@ def summaries(rows: Sequence[Row], tolerance: Tolerance, protocol: str) -> dict[
     return made
 
 
-def _has_unit(name: str) -> bool:
+def has_unit(name: str) -> bool:
+    """Whether cases in mm and in px are averaged apart: lengths, sizes, and what has a tolerance."""
     return METRICS[name].measures != "share" or METRICS[name].tolerant
+
+
+def metric_key(name: str, unit: str | None) -> str:
+    """What a metric is called in summary.json. unit: of the lengths of its cases; None: it has none."""
+    if unit is None:
+        return name
+    return f"{name}_{SIZE_UNITS[unit] if METRICS[name].measures == 'size' else unit}"
 
 
 def _mean_and_interval(rows: Sequence[Row], name: str) -> dict[str, Any]:
@@ -217,7 +224,7 @@ def _mean_and_interval(rows: Sequence[Row], name: str) -> dict[str, Any]:
         "mean": float(values.mean()),
         "sd": float(values.std(ddof=1)) if len(values) > 1 else None,
         "median": float(np.median(values)),
-        "interval": [end if isfinite(end) else None for end in ends],
+        "interval": known_ends(ends),
     }
 
 

@@ -357,8 +357,8 @@ def notes(scored: Scored) -> list[str]:
         said.append(f"trained on {trained}, scored on {data}")
     elif trained and about["trained_manifest_sha256"] != about["manifest_sha256"]:
         said.append("the data set has changed since this run was trained")
-    asked_of = {row.pair.id for row in scored.scores.rows}
     if summary["by"].get("prompt"):
+        asked_of = {row.pair.id for row in scored.scores.rows}
         prompts = len(summary["by"]["prompt"])
         said.append(f"the first table takes {len(asked_of)} pictures with {prompts} prompts each together")
     for key, count in summary["not_asked"].items():

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -14,12 +13,12 @@ from numpy.typing import NDArray
 
 from vlsmctl.comparison.cases import Shared, shared_cases
 from vlsmctl.errors import UsageError
-from vlsmctl.evaluation import SIZE_UNITS, Row, Scores, Tolerance
-from vlsmctl.intervals import RULE, units
+from vlsmctl.evaluation import Row, Scores, Tolerance
+from vlsmctl.intervals import RULE, known_ends, units
 from vlsmctl.metrics import METRICS
 from vlsmctl.paired import Difference, holm, paired_difference
 from vlsmctl.summary import RULES as SCORE_RULES
-from vlsmctl.summary import resampled, summaries
+from vlsmctl.summary import has_unit, metric_key, resampled, summaries
 
 LEVEL = 0.05
 PRIMARY = "dice"  # the one metric that tells which run is better; the others say in what else
@@ -149,14 +148,12 @@ def _differences(
 
 def _by_unit(name: str, rows: Sequence[Row]) -> dict[str, list[int]]:
     """Which cases are averaged together, by the metric's key in summary.json: mm and px apart."""
-    metric = METRICS[name]
-    if metric.measures == "share" and not metric.tolerant:
+    if not has_unit(name):
         return {name: list(range(len(rows)))}
-    made = {}
-    for unit in sorted({str(row.unit) for row in rows}):
-        shown = SIZE_UNITS[unit] if metric.measures == "size" else unit
-        made[f"{name}_{shown}"] = [at for at, row in enumerate(rows) if row.unit == unit]
-    return made
+    return {
+        metric_key(name, unit): [at for at, row in enumerate(rows) if row.unit == unit]
+        for unit in sorted({str(row.unit) for row in rows})
+    }
 
 
 def _values(rows: Sequence[Row], name: str, chosen: Sequence[int]) -> NDArray[np.float64]:
@@ -174,7 +171,7 @@ def _told(difference: Difference, p_holm: float, names: tuple[str, str], name: s
         "n": difference.n,
         "n_tested": test.n,
         "mean": difference.mean,
-        "interval": [end if isfinite(end) else None for end in difference.interval],
+        "interval": known_ends(difference.interval),
         "p": test.p,
         "p_holm": p_holm,
         "exact": test.exact,

@@ -15,6 +15,7 @@ from typing import Any
 
 from vlsmctl.datasets.wording import listed
 from vlsmctl.errors import UsageError
+from vlsmctl.files import SAVE_AS_UTF_8, read_user_table
 from vlsmctl.pairing.folders import Target
 from vlsmctl.pairing.names import MASK_WORDS, composed, image_claims, key, link
 
@@ -23,7 +24,6 @@ _TAKEN = ("prompt", "data_set", "size_class")  # what results are told apart by 
 _LINES = (".jsonl", ".ndjson", ".json")
 _SEPARATORS = (",", ";", "\t")
 _SHOWN = 20  # problems in one message
-_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 _EXAMPLE = 'a CSV file: "id,group,scanner" in its first line, "a/case1.png,patient7,north" in the next'
 
 Facts = dict[str, str]
@@ -66,22 +66,14 @@ def case_id(name: str) -> str:
 
 
 def _text(path: Path) -> str:
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise UsageError(f"--cases {path}: cannot be read ({error.strerror or error})") from error
-    if content.startswith(_UTF_16):
-        raise UsageError(
-            f"{path}: expected a text file in UTF-8, found UTF-16",
-            hint="save it as CSV UTF-8 (in Excel, a file type of its own)",
-        )
+    content = read_user_table(path, "--cases")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise UsageError(
             f"{path}, line {line}: expected UTF-8, found another encoding",
-            hint="save it as CSV UTF-8 (in Excel, a file type of its own)",
+            hint=SAVE_AS_UTF_8,
         ) from error
 
 
